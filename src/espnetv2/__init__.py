@@ -1,0 +1,39 @@
+"""ESPNetv2: light-weight networks for image classification and semantic segmentation."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from espnetv2 import weights
+    from espnetv2.errors import UserError
+    from espnetv2.factory import create_model
+    from espnetv2.inference.predictor import Predictor
+    from espnetv2.models.registry import list_models
+    from espnetv2.weights.catalogue import list_weights
+
+__all__ = ["Predictor", "UserError", "__version__", "create_model", "list_models", "list_weights", "weights"]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Predictor": "espnetv2.inference.predictor",
+    "UserError": "espnetv2.errors",
+    "create_model": "espnetv2.factory",
+    "list_models": "espnetv2.models.registry",
+    "list_weights": "espnetv2.weights.catalogue",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Names are resolved on first use, so that the command line answers at once and no library is loaded unasked.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name == "weights":
+        return import_module("espnetv2.weights")
+    raise AttributeError(f"module 'espnetv2' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

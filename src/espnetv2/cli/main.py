@@ -1,0 +1,54 @@
+"""The program ``espnetv2``: its commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from espnetv2 import __version__
+from espnetv2.cli import models, predict
+from espnetv2.cli.output import fail
+from espnetv2.errors import UserError
+
+app = typer.Typer(
+    name="espnetv2",
+    help="Light-weight networks for image classification and semantic segmentation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command(name="predict")(predict.predict)
+app.command(name="models")(models.models)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Light-weight networks for image classification and semantic segmentation."""
+
+
+def main() -> None:
+    """Run the command line and leave: 0 done, 1 partly done, 2 a mistake of the user's, 130 interrupted."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        fail(str(error))
+    except typer.TyperException as error:
+        fail(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

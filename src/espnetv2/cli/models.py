@@ -1,0 +1,98 @@
+"""``espnetv2 models``: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from espnetv2.cli import options
+from espnetv2.cli.output import print_json, stderr, stdout
+
+if TYPE_CHECKING:
+    from espnetv2.models.registry import ModelSpec
+    from espnetv2.weights.catalogue import WeightEntry
+
+
+def models(weights_dir: options.WeightsDir = None, json: options.Json = False) -> None:
+    """List every model and its weights: size, cost, accuracy, licence, and whether the file is on this machine."""
+    from espnetv2.models.registry import MODELS
+    from espnetv2.weights.catalogue import catalogue
+    from espnetv2.weights.download import local_file
+
+    rows = []
+    with stderr().status("counting operations"):
+        for spec in MODELS.values():
+            entries = [entry for entry in catalogue().values() if entry.model == spec.name]
+            weights = [_weight_row(entry, local_file(entry, weights_dir) is not None) for entry in entries]
+            rows.append(_model_row(spec) | {"weights": weights})
+    if json:
+        print_json(rows)
+    else:
+        _print_table(rows)
+
+
+def _model_row(spec: ModelSpec) -> dict[str, Any]:
+    import torch
+
+    from espnetv2.models.cost import multiply_accumulates, parameters, published_parameters
+
+    # Shapes are all that is needed: no parameter is drawn or stored.
+    with torch.device("meta"):
+        network = spec.build()
+    height, width = spec.reference_size
+    return {
+        "model": spec.name,
+        "task": spec.task,
+        "parameters": parameters(network),
+        "published_parameters": published_parameters(network),
+        "macs": multiply_accumulates(network, height, width),
+        "macs_size": f"{width}x{height}",
+    }
+
+
+def _weight_row(entry: WeightEntry, local: bool) -> dict[str, Any]:
+    return {
+        "tag": entry.tag,
+        "input_size": entry.size,
+        "metrics": entry.metrics,
+        "licence": entry.licence,
+        "source": f"{entry.source.repository}@{entry.source.commit[:7]}",
+        "local": local,
+    }
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, right in (("model", False), ("parameters", True), ("MACs", True), ("weights", False), ("input", True)):
+        table.add_column(name, justify="right" if right else "left")
+    for name in ("metric", "licence", "on disk"):
+        table.add_column(name)
+    for row in rows:
+        first = [row["model"], f"{row['parameters']:,}", f"{row['macs'] / 1e6:,.2f} M"]
+        for weights in row["weights"] or [None]:
+            table.add_row(*first, *_weight_cells(weights))
+            first = ["", "", ""]
+    stdout(wide=True).print(table)
+    stdout(wide=True).print(
+        "\nMACs: multiply-accumulates of the convolutions, at 224x224 (classification) or 1024x512 (segmentation).\n"
+        "Metrics are the published ones, in percent: top-1/top-5 on ImageNet val, mean IoU on the data set's val.\n"
+        "The licence is that of the weights; the data they were trained on has terms of its own. Use weights as MODEL.WEIGHTS."
+    )
+
+
+def _weight_cells(weights: dict[str, Any] | None) -> tuple[str, ...]:
+    if weights is None:
+        return ("none released", "", "", "", "")
+    metrics = weights["metrics"]
+    if "top1" in metrics:
+        metric = f"{metrics['top1']:.2f}/{metrics['top5']:.2f}"
+    else:
+        metric = f"{metrics['miou']} mIoU" if "miou" in metrics else "not published"
+    return (
+        weights["tag"],
+        weights["input_size"],
+        metric,
+        weights["licence"].partition(";")[0],
+        "yes" if weights["local"] else "no",
+    )

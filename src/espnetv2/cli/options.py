@@ -1,0 +1,28 @@
+"""Options that several commands share, spelled once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Weights = Annotated[
+    Path | None, typer.Option("--weights", metavar="FILE", help="A checkpoint file, own or official, for the model's name.")
+]
+WeightsDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights-dir",
+        metavar="DIR",
+        help="Folder in which released weight files are looked for before downloading (also: the variable ESPNETV2_WEIGHTS).",
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Size = Annotated[
+    str | None, typer.Option("--size", metavar="WxH", help="Size of the network's input instead of the weights' own.")
+]
+Batch = Annotated[
+    int | None, typer.Option("--batch", min=1, metavar="N", help="Pictures per step; by default 1 on a CPU, 8 on a GPU.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]

@@ -1,0 +1,55 @@
+"""What the commands print: answers on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+WIDE = 160
+
+
+def stdout(*, wide: bool = False) -> Console:
+    """Console for answers, made when used, so that it follows a redirected stream.
+
+    Args:
+        wide: for tables: where the width is not a terminal's, take as much as any table here needs.
+    """
+    console = Console()
+    return Console(width=WIDE) if wide and not console.is_terminal else console
+
+
+def stderr() -> Console:
+    """Console for progress and messages."""
+    return Console(stderr=True)
+
+
+def print_json(answer: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(answer, sys.stdout, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """Say in one line what is wrong, and leave."""
+    line = " ".join(message.split())
+    print(f"espnetv2: error: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def progress_bar(*, hidden: bool = False) -> Progress:
+    """A bar with count, elapsed and remaining time, on standard error."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=stderr(),
+        transient=True,
+        disable=hidden,
+    )

@@ -1,0 +1,158 @@
+"""``espnetv2 predict``: a class or a class map for pictures, folders, videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from espnetv2.cli import options
+from espnetv2.cli.output import fail, print_json, progress_bar, stderr, stdout
+from espnetv2.errors import UserError
+
+if TYPE_CHECKING:
+    from espnetv2.inference.predictor import Predictor
+    from espnetv2.inference.results import Result
+    from espnetv2.inference.sources import Stream
+
+DEFAULT_MODEL = "espnetv2_seg_s2_0.cityscapes_1024x512"
+
+
+def predict(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Picture, folder, glob, URL, video file, camera index, or - for standard input."
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME[.TAG]", help="A model of `espnetv2 models`, or a checkpoint file.")
+    ] = DEFAULT_MODEL,
+    weights: options.Weights = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")] = Path("predictions"),
+    label_ids: Annotated[
+        bool, typer.Option("--label-ids", help="Write class maps as Cityscapes label ids, as its evaluation server takes them.")
+    ] = False,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many classes a classification names.")] = 5,
+    size: options.Size = None,
+    batch: options.Batch = None,
+    device: options.Device = "auto",
+    weights_dir: options.WeightsDir = None,
+    json: options.Json = False,
+) -> int:
+    """Predict a class map (segmentation) or the most probable classes (classification), and write them to a folder.
+
+    Segmentation writes DIR/<stem>.png, an indexed class map of the source's size, and DIR/<stem>_overlay.jpg; classification
+    writes DIR/<stem>.json. A video gives DIR/<stem>_overlay.mp4.
+    """
+    from espnetv2.files import writable_folder
+    from espnetv2.inference.sources import open_sources
+
+    stream = open_sources(sources, exclude=out)
+    predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir)
+    if label_ids:
+        _check_label_ids(predictor)
+    writable_folder(out)
+    job = _Job(predictor, stream, out, label_ids=label_ids, quiet=json)
+    job.run()
+    if json:
+        print_json(job.answer())
+    return job.finish()
+
+
+def _predictor(
+    model: str,
+    weights: Path | None,
+    device: str,
+    size: str | None,
+    batch: int | None,
+    top_k: int,
+    weights_dir: Path | None,
+) -> Predictor:
+    from espnetv2.inference.predictor import Predictor
+    from espnetv2.preprocessing import parse_size
+
+    return Predictor(
+        model,
+        weights=weights,
+        device=device,
+        size=parse_size(size) if size else None,
+        batch_size=batch,
+        top_k=top_k,
+        weights_dir=weights_dir,
+    )
+
+
+def _check_label_ids(predictor: Predictor) -> None:
+    from espnetv2.labels import CITYSCAPES
+
+    if predictor.info.classes != CITYSCAPES.classes:
+        raise UserError(f"--label-ids needs weights with the Cityscapes classes, which {predictor.info.name} does not have")
+
+
+class _Job:
+    """One call of the command: predict, write, and keep account of what was done and what could not be."""
+
+    def __init__(self, predictor: Predictor, stream: Stream, out: Path, *, label_ids: bool, quiet: bool) -> None:
+        self.predictor = predictor
+        self.stream = stream
+        self.out = out
+        self.label_ids = label_ids
+        self.quiet = quiet
+        self.done: list[dict[str, Any]] = []
+        self.failed: list[tuple[str, str]] = []
+        self.inputs = {path.resolve() for path in stream.paths}
+
+    def run(self) -> None:
+        """Predict and write everything."""
+        from espnetv2.inference.videos import VideoSink
+
+        with progress_bar(hidden=self.stream.count == 1) as progress, VideoSink(self.out) as videos:
+            task = progress.add_task("predicting", total=self.stream.count)
+            for result in self.predictor.run(self.stream, lambda source, error: self.failed.append((source, str(error)))):
+                try:
+                    files = [videos.write(result)] if result.frame is not None else self._save(result)
+                except UserError as error:
+                    self.failed.append((result.source, str(error)))
+                else:
+                    self._record(result, files)
+                progress.update(task, completed=len(self.done) + len(self.failed))
+
+    def answer(self) -> dict[str, Any]:
+        """For ``--json``."""
+        failed = [{"source": source, "error": error} for source, error in self.failed]
+        return {"model": self.predictor.info.name, "results": self.done, "failed": failed}
+
+    def finish(self) -> int:
+        """Report; returns the exit code, or leaves with an error where nothing at all could be done."""
+        if self.failed and not self.done and len(self.failed) == 1 and self.stream.count in (None, 1):
+            fail(self.failed[0][1])
+        if self.failed:
+            for _, error in self.failed:
+                stderr().print(f"espnetv2: {error}", markup=False, highlight=False, soft_wrap=True)
+            total = len(self.done) + len(self.failed)
+            stderr().print(f"espnetv2: {len(self.failed)} of {total} could not be predicted", highlight=False)
+            return 1
+        return 0
+
+    def _save(self, result: Result) -> list[Path]:
+        from espnetv2.inference.results import SegmentationResult
+
+        for path in result.outputs(self.out):
+            if path.resolve() in self.inputs:
+                raise UserError(f"{path} is a source itself and would be written over: choose another --out")
+        if isinstance(result, SegmentationResult):
+            return result.save(self.out, label_ids=self.label_ids)
+        return result.save(self.out)
+
+    def _record(self, result: Result, files: list[Path]) -> None:
+        self.done.append(result.to_dict() | {"files": [str(path) for path in files]})
+        if self.quiet or result.frame:
+            return
+        stdout().print(
+            f"{result.source} -> {', '.join(map(str, files))}\n    {result.summary()}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,28 @@
+"""Errors that are the user's to mend. The command line prints them as one line and exits with 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something given to the program is wrong. The message names the value, the reason and the fix."""
+
+
+class MissingPackageError(UserError):
+    """An optional package is needed.
+
+    Args:
+        package: what could not be imported.
+        extra: the extra of ``espnetv2`` that installs it.
+        purpose: what it is needed for.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package}, which is not installed: pip install 'espnetv2[{extra}]'")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the known name most like ``name``, or all of them where none is like it."""
+    names = list(known)
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    return f'did you mean "{match[0]}"?' if match else f"choose one of {', '.join(names)}"

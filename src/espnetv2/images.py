@@ -1,0 +1,107 @@
+"""Decode any picture into 8-bit RGB, upright. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from espnetv2.errors import UserError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+LARGEST_PIXELS = 500_000_000
+_WIDE = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
+_pillow_limit = threading.Lock()
+
+
+def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.Image:
+    """Decode a file, or the bytes of one, into an upright 8-bit RGB picture.
+
+    16-bit grey is scaled, transparency laid over white, CMYK and palettes converted, the EXIF rotation applied; of an
+    animation the first frame is taken.
+
+    Args:
+        source: path, or content.
+        name: what to call it in an error message, where the source has no path.
+
+    Raises:
+        UserError: it is empty, damaged, truncated, no picture at all, or larger than 500 million pixels.
+    """
+    label = name or (str(source) if not isinstance(source, bytes) else "the data")
+    if isinstance(source, bytes):
+        content = source
+    else:
+        try:
+            content = Path(source).read_bytes()
+        except OSError as error:
+            raise UserError(f"{label}: cannot be read ({error.strerror})") from error
+    if not content:
+        raise UserError(f"{label}: the file is empty")
+    try:
+        with _open(content) as picture:
+            return as_rgb(picture)
+    except UnidentifiedImageError as error:
+        raise UserError(f"{label}: not a picture that can be decoded; convert it to PNG or JPEG") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{label}: more than {LARGEST_PIXELS // 10**6} million pixels; cut it into parts") from error
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise UserError(f"{label}: the picture is damaged or truncated ({error})") from error
+
+
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """Any picture as upright 8-bit RGB of its own.
+
+    Raises:
+        ValueError: floating-point pixels, whose range is not defined.
+    """
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode == "F":
+        raise ValueError("floating-point pixels have no defined range; save it with 8 or 16 bits")
+    if picture.mode in _WIDE:
+        # Pillow clips these at 255 when it converts them.
+        return Image.fromarray(_narrow(np.asarray(picture))).convert("RGB")
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
+
+
+def picture_from_array(array: npt.NDArray[np.generic]) -> Image.Image:
+    """A picture from pixels: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, 8 or 16 bits.
+
+    Raises:
+        UserError: another shape or type.
+    """
+    squeezed = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    shape_fits = squeezed.ndim == 2 or (squeezed.ndim == 3 and squeezed.shape[2] in (3, 4))
+    if not shape_fits or squeezed.dtype not in (np.uint8, np.uint16) or squeezed.size == 0:
+        raise UserError(
+            f"an array of shape {array.shape} and type {array.dtype} is no picture: "
+            "give (height, width, 3) with RGB values of type uint8"
+        )
+    pixels = _narrow(squeezed) if squeezed.dtype == np.uint16 else squeezed.astype(np.uint8)
+    return as_rgb(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def _narrow(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """16-bit values -> 8-bit ones."""
+    wide = np.clip(values.astype(np.int64), 0, 65_535)
+    return ((wide + 128) // 257).astype(np.uint8)
+
+
+def _open(content: bytes) -> Image.Image:
+    """Open with this project's limit on the number of pixels in place of Pillow's, which is a global."""
+    with _pillow_limit, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        before = Image.MAX_IMAGE_PIXELS
+        # Pillow warns above its limit and refuses above twice as many.
+        Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS // 2
+        try:
+            return Image.open(io.BytesIO(content))
+        finally:
+            Image.MAX_IMAGE_PIXELS = before

@@ -1,0 +1,1 @@
+"""Prediction: source -> preprocessing -> network -> result."""

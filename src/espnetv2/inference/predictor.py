@@ -1,0 +1,145 @@
+"""Predict on anything that holds pictures: the same function behind Python and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from espnetv2.errors import UserError
+from espnetv2.factory import create_model, is_model_name, load_model
+from espnetv2.inference.device import choose_device
+from espnetv2.inference.postprocess import class_map, top_classes
+from espnetv2.inference.prefetch import prefetch
+from espnetv2.inference.results import ClassificationResult, Result, SegmentationResult
+from espnetv2.inference.sources import Item, Source, Stream, open_sources
+from espnetv2.weights.catalogue import find_weights
+from espnetv2.weights.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    from espnetv2.models.classification import ClassificationModel
+    from espnetv2.models.segmentation import SegmentationModel
+
+    Model = ClassificationModel | SegmentationModel
+
+DEFAULT_MODEL = "espnetv2_seg_s2_0.cityscapes_1024x512"
+DECODING_THREADS = 2
+GPU_BATCH = 8
+
+OnError = Callable[[str, UserError], None]
+Prepared = tuple[Item, Image.Image | None, Tensor | None, UserError | None]
+
+
+class Predictor:
+    """A trained network with its preprocessing, ready for pictures.
+
+    Args:
+        model: ``model.tag``; a model's name, for its default weights; a checkpoint file; or a model of
+            ``espnetv2.create_model(..., weights=...)``.
+        weights: checkpoint file for the model's name.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        size: (height, width) of the network's input, instead of the weights' own.
+        batch_size: pictures that go through the network together. By default 1 on a CPU, 8 elsewhere.
+        top_k: how many classes a classification names.
+        weights_dir: folder in which released files are looked for first.
+
+    Raises:
+        UserError: unknown model, weights or device; a network without trained weights.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Model = DEFAULT_MODEL,
+        *,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        size: tuple[int, int] | None = None,
+        batch_size: int | None = None,
+        top_k: int = 5,
+        weights_dir: str | Path | None = None,
+    ) -> None:
+        self.device = choose_device(device)
+        network = _resolve(model, weights, weights_dir)
+        if network.info is None:
+            raise UserError("this model has no trained weights, so it cannot predict: create it with weights=...")
+        self.info = network.info
+        self.model = network.to(self.device).eval()
+        self.preprocessing = self.info.preprocessing.resized(*size) if size else self.info.preprocessing
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
+        self.top_k = top_k
+
+    def __call__(self, *sources: Source) -> Iterator[Result]:
+        """Results for everything that ``sources`` name, one by one, in order.
+
+        Args:
+            sources: path of a picture, folder (searched recursively), glob, http(s) URL, video file, camera index, ``-``
+                for standard input, PIL picture, or array of RGB pixels (H, W, 3) of type uint8.
+
+        Raises:
+            UserError: a source does not exist (at once), or one cannot be decoded (when it is reached).
+        """
+        return self.run(open_sources(sources))
+
+    def run(self, stream: Stream, on_error: OnError | None = None) -> Iterator[Result]:
+        """Results of an opened stream. With ``on_error``, it is told of what cannot be decoded, and the rest goes on."""
+        depth = 2 * self.batch_size + DECODING_THREADS
+        batch: list[Prepared] = []
+        for prepared in prefetch(stream.items, self._prepare, workers=DECODING_THREADS, depth=depth):
+            item, _, _, error = prepared
+            if error is not None:
+                if on_error is None:
+                    raise error
+                on_error(item.source, error)
+                continue
+            batch.append(prepared)
+            if len(batch) == self.batch_size:
+                yield from self._predict(batch)
+                batch = []
+        yield from self._predict(batch)
+
+    def _prepare(self, item: Item) -> Prepared:
+        try:
+            picture = item.read()
+            return item, picture, torch.from_numpy(self.preprocessing(picture)), None
+        except UserError as error:
+            return item, None, None, error
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor) -> Tensor:
+        """The network's output for preprocessed images (N, 3, H, W), on its device."""
+        out: Tensor = self.model(images.to(self.device, non_blocking=True))
+        return out
+
+    def _predict(self, batch: list[Prepared]) -> Iterator[Result]:
+        images = [image for _, _, image, _ in batch if image is not None]
+        if not images:
+            return
+        for (item, picture, _, _), logits in zip(batch, self.logits(torch.stack(images)), strict=True):
+            if picture is not None:
+                yield self._result(item, picture, logits)
+
+    @torch.inference_mode()
+    def _result(self, item: Item, picture: Image.Image, logits: Tensor) -> Result:
+        classes = len(self.info.classes)
+        if self.info.task == "classification":
+            top = top_classes(logits, classes, self.top_k)
+            return ClassificationResult(item.source, item.stem, picture, top, self.info, item.frame, item.fps)
+        found = class_map(logits, classes, (picture.height, picture.width)).cpu().numpy()
+        indices = found if found.dtype == np.uint8 else found.astype(np.uint16)
+        return SegmentationResult(item.source, item.stem, picture, indices, self.info, item.frame, item.fps)
+
+
+def _resolve(model: str | Path | Model, weights: str | Path | None, weights_dir: str | Path | None) -> Model:
+    if isinstance(model, torch.nn.Module):
+        return model
+    text = str(model)
+    if weights is None and not is_model_name(text) and (Path(text).is_file() or "/" in text or "\\" in text):
+        return load_model(load_checkpoint(text))
+    if weights is None:
+        return create_model(find_weights(text).name, weights_dir=weights_dir)
+    return create_model(text, weights=weights, weights_dir=weights_dir)

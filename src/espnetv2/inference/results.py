@@ -1,0 +1,180 @@
+"""What a prediction is, and how it is written: class map, overlay with legend, probabilities. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from espnetv2.errors import UserError
+from espnetv2.files import atomic_path
+from espnetv2.inference.drawing import blend, percent, with_caption, with_legend
+from espnetv2.info import ModelInfo
+from espnetv2.labels import CITYSCAPES, CITYSCAPES_LABEL_IDS
+
+JPEG_LONGEST_SIDE = 65_500
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """A class for every pixel of the source.
+
+    Attributes:
+        source: what was predicted on.
+        stem: what output files are called.
+        picture: the source, 8-bit RGB.
+        class_map: index of each pixel's class, uint8 (uint16 beyond 256 classes), (H, W) as the picture.
+        info: classes and colours.
+        frame: number within a video, else None.
+        fps: frames per second of that video.
+    """
+
+    source: str
+    stem: str
+    picture: Image.Image
+    class_map: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    info: ModelInfo
+    frame: int | None = None
+    fps: float | None = None
+
+    @cached_property
+    def shares(self) -> dict[str, float]:
+        """Share of the pixels (0 to 1) of each class that occurs, the largest first."""
+        counts = np.bincount(self.class_map.ravel(), minlength=len(self.info.classes))
+        order = np.argsort(-counts, kind="stable")
+        return {self.info.classes[index]: float(counts[index] / self.class_map.size) for index in order if counts[index]}
+
+    def class_image(self) -> Image.Image:
+        """The class map as a picture: indexed with the data set's palette, or 16-bit grey beyond 256 classes."""
+        if self.class_map.dtype != np.uint8:
+            return Image.fromarray(self.class_map)
+        picture = Image.fromarray(self.class_map, mode="P")
+        picture.putpalette([value for colour in self.info.palette for value in colour])
+        return picture
+
+    def label_ids(self) -> Image.Image:
+        """The class map as the Cityscapes evaluation server takes it: 8-bit grey, label ids.
+
+        Raises:
+            UserError: the classes are not those of Cityscapes.
+        """
+        if self.info.classes != CITYSCAPES.classes:
+            raise UserError(f"{self.info.name} does not predict the Cityscapes classes, which label ids are defined for")
+        return Image.fromarray(np.array(CITYSCAPES_LABEL_IDS, np.uint8)[self.class_map])
+
+    def overlay(self, *, all_classes: bool = False) -> Image.Image:
+        """The picture blended with the classes' colours, and a legend below.
+
+        Args:
+            all_classes: name every class in the legend, not only those that occur, so that all overlays of a video have
+                one size.
+        """
+        colours = np.array(self.info.palette, np.uint8)
+        mixed = blend(self.picture, colours, self.class_map)
+        shares = dict.fromkeys(self.info.classes, 0.0) | self.shares if all_classes else self.shares
+        palette = dict(zip(self.info.classes, self.info.palette, strict=True))
+        entries = [(name if all_classes else f"{name} {percent(share)}", palette[name]) for name, share in shares.items()]
+        return with_legend(mixed, entries)
+
+    def outputs(self, folder: str | Path) -> list[Path]:
+        """The paths that ``save`` writes."""
+        stem = self.stem if self.frame is None else f"{self.stem}_{self.frame:06d}"
+        return [Path(folder) / f"{stem}.png", Path(folder) / f"{stem}_overlay.jpg"]
+
+    def save(self, folder: str | Path, *, label_ids: bool = False) -> list[Path]:
+        """Write ``<stem>.png`` (class map at the source's size) and ``<stem>_overlay.jpg``; returns their paths.
+
+        Args:
+            folder: made if need be.
+            label_ids: write Cityscapes label ids in place of the indexed class map.
+
+        Raises:
+            UserError: ``label_ids`` without the Cityscapes classes.
+        """
+        classes, overlay = self.outputs(folder)
+        image = self.label_ids() if label_ids else self.class_image()
+        drawn = self.overlay()
+        drawn.thumbnail((JPEG_LONGEST_SIDE, JPEG_LONGEST_SIDE))
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with atomic_path(classes) as path:
+            image.save(path, optimize=False)
+        with atomic_path(overlay) as path:
+            drawn.save(path, quality=90)
+        return [classes, overlay]
+
+    def summary(self) -> str:
+        """One line for people: the classes that occur and their shares."""
+        return ", ".join(f"{name} {percent(share)}" for name, share in self.shares.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: source, size and the share of every class that occurs."""
+        found = {"source": self.source, "width": self.picture.width, "height": self.picture.height, "classes": self.shares}
+        return found if self.frame is None else found | {"frame": self.frame}
+
+
+@dataclass(frozen=True)
+class ClassificationResult:
+    """The most probable classes of a picture.
+
+    Attributes:
+        source: what was predicted on.
+        stem: what output files are called.
+        picture: the source, 8-bit RGB.
+        top: (class index, probability), the most probable first.
+        info: class names.
+        frame: number within a video, else None.
+        fps: frames per second of that video.
+    """
+
+    source: str
+    stem: str
+    picture: Image.Image
+    top: tuple[tuple[int, float], ...]
+    info: ModelInfo
+    frame: int | None = None
+    fps: float | None = None
+
+    @property
+    def best(self) -> tuple[str, float]:
+        """Name and probability of the most probable class."""
+        index, probability = self.top[0]
+        return self.info.classes[index], probability
+
+    def overlay(self) -> Image.Image:
+        """The picture with the most probable class written into it."""
+        name, probability = self.best
+        return with_caption(self.picture, f"{name} {probability:.1%}")
+
+    def outputs(self, folder: str | Path) -> list[Path]:
+        """The path that ``save`` writes."""
+        stem = self.stem if self.frame is None else f"{self.stem}_{self.frame:06d}"
+        return [Path(folder) / f"{stem}.json"]
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write ``<stem>.json``: the most probable classes and their probabilities; returns its path."""
+        (target,) = self.outputs(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(target) as path:
+            path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return [target]
+
+    def summary(self) -> str:
+        """One line for people: the most probable classes and their probabilities."""
+        return ", ".join(f"{self.info.classes[index]} {probability:.1%}" for index, probability in self.top)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: source, size and the most probable classes."""
+        top = [
+            {"class": self.info.classes[index], "index": index, "probability": probability} for index, probability in self.top
+        ]
+        found = {"source": self.source, "width": self.picture.width, "height": self.picture.height, "top": top}
+        return found if self.frame is None else found | {"frame": self.frame}
+
+
+Result = SegmentationResult | ClassificationResult

@@ -1,0 +1,188 @@
+"""What can be predicted on, as a stream of items in which nothing has been decoded yet."""
+
+from __future__ import annotations
+
+import glob
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from espnetv2.errors import UserError
+from espnetv2.images import IMAGE_SUFFIXES, as_rgb, picture_from_array, read_picture
+from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
+
+Source: TypeAlias = str | Path | int | Image.Image | npt.NDArray[np.generic]
+
+TIMEOUT_S = 30
+LARGEST_DOWNLOAD = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture to come.
+
+    Attributes:
+        source: what it is, for people.
+        stem: what its output files are called.
+        read: decodes it into 8-bit RGB; raises UserError where that is impossible.
+        frame: its number within a video or camera stream, else None.
+        fps: frames per second of that stream.
+    """
+
+    source: str
+    stem: str
+    read: Callable[[], Image.Image]
+    frame: int | None = None
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The items of one or several sources, and how many there are where that is known."""
+
+    items: Iterator[Item]
+    count: int | None
+    paths: tuple[Path, ...]
+    """Files that are read, so that nobody writes over them."""
+
+
+def open_sources(sources: Sequence[Source], *, exclude: Path | None = None) -> Stream:
+    """Everything that ``sources`` name, in their order.
+
+    A source is a picture's path, a folder (searched recursively), a glob, an http(s) URL, a video file, a camera's index,
+    ``-`` for standard input, a PIL picture or an array of 8-bit RGB pixels (H, W, 3).
+
+    Args:
+        sources: at least one.
+        exclude: a folder that is left out of a folder's search: where results are written.
+
+    Raises:
+        UserError: a source does not exist, a folder or glob holds no picture, an array is no picture.
+    """
+    entries = [entry for number, source in enumerate(sources) for entry in _expand(source, number, exclude)]
+    paths = tuple(entry.path for entry in entries if entry.path is not None)
+    streaming = any(entry.stream is not None for entry in entries)
+    return Stream(_items(entries), None if streaming else len(entries), paths)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A source that is one picture (``read``) or one stream of frames (``stream``)."""
+
+    label: str
+    stem: str
+    read: Callable[[], Image.Image] | None = None
+    stream: Path | int | str | None = None
+    path: Path | None = None
+
+
+def _items(entries: Sequence[_Entry]) -> Iterator[Item]:
+    stems: set[str] = set()
+    for entry in entries:
+        stem = _unused(entry.stem, stems)
+        stems.add(stem.lower())
+        if entry.read is not None:
+            yield Item(entry.label, stem, entry.read)
+        elif entry.stream is not None:
+            yield from _frames(entry, entry.stream, stem)
+
+
+def _frames(entry: _Entry, stream: Path | int | str, stem: str) -> Iterator[Item]:
+    try:
+        for number, frame, fps in read_frames(stream):
+            yield Item(f"{entry.label}#{number}", stem, partial(_same, frame), frame=number, fps=fps)
+    except UserError as error:
+        # Told like a picture that cannot be decoded, so that the other sources are not lost.
+        yield Item(entry.label, stem, partial(_fail, error))
+
+
+def _same(picture: Image.Image) -> Image.Image:
+    return picture
+
+
+def _fail(error: UserError) -> Image.Image:
+    raise error
+
+
+def _expand(source: Source, number: int, exclude: Path | None) -> list[_Entry]:
+    if isinstance(source, Image.Image):
+        filename = getattr(source, "filename", None)
+        stem = Path(filename).stem if filename else f"image{number}"
+        return [_Entry(stem, stem, partial(as_rgb, source))]
+    if isinstance(source, np.ndarray):
+        return [_Entry(f"image{number}", f"image{number}", partial(picture_from_array, source))]
+    text = str(source)
+    path = Path(text)
+    if text == "-":
+        return [_Entry("standard input", "stdin", _read_stdin)]
+    if text.lower().startswith(("http://", "https://")):
+        return [_url_entry(text)]
+    if path.is_file():
+        return [_file_entry(path)]
+    if path.is_dir():
+        return [_file_entry(found) for found in _pictures_in(path, exclude)]
+    if glob.has_magic(text):
+        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if Path(match).is_file()]
+        if not matches:
+            raise UserError(f'no file matches "{text}": check the pattern')
+        return [_file_entry(match) for match in matches]
+    if text.isdecimal():
+        return [_Entry(f"camera {text}", f"camera{text}", stream=int(text))]
+    raise UserError(f'no file or folder "{text}": check the path')
+
+
+def _file_entry(path: Path) -> _Entry:
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return _Entry(str(path), path.stem, stream=path, path=path)
+    return _Entry(str(path), path.stem, partial(read_picture, path), path=path)
+
+
+def _url_entry(url: str) -> _Entry:
+    name = Path(urllib.parse.unquote(urllib.parse.urlparse(url).path))
+    stem = name.stem or "download"
+    if name.suffix.lower() in VIDEO_SUFFIXES:
+        return _Entry(url, stem, stream=url)
+    return _Entry(url, stem, lambda: read_picture(_download(url), url))
+
+
+def _read_stdin() -> Image.Image:
+    return read_picture(sys.stdin.buffer.read(), "standard input")
+
+
+def _pictures_in(folder: Path, exclude: Path | None) -> list[Path]:
+    left_out = exclude.resolve() if exclude is not None and exclude.resolve() != folder.resolve() else None
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    kept = [path for path in found if left_out is None or left_out not in path.resolve().parents]
+    if not kept:
+        raise UserError(f'no picture in the folder "{folder}": it needs files such as .jpg or .png')
+    return kept
+
+
+def _download(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+            content: bytes = response.read(LARGEST_DOWNLOAD + 1)
+    except (urllib.error.URLError, HTTPException, TimeoutError, OSError, ValueError) as error:
+        raise UserError(f"{url}: cannot be downloaded ({getattr(error, 'reason', None) or error})") from error
+    if len(content) > LARGEST_DOWNLOAD:
+        raise UserError(f"{url}: larger than {LARGEST_DOWNLOAD // 2**20} MiB; download it and name the file")
+    return content
+
+
+def _unused(stem: str, taken: set[str]) -> str:
+    """``stem``, or with a number where an earlier picture has that name already."""
+    number, candidate = 2, stem
+    while candidate.lower() in taken:
+        candidate, number = f"{stem}_{number}", number + 1
+    return candidate

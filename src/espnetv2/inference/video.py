@@ -1,0 +1,85 @@
+"""Read and write video through OpenCV, an optional package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType, TracebackType
+
+import numpy as np
+from PIL import Image
+
+from espnetv2.errors import MissingPackageError, UserError
+from espnetv2.files import atomic_path
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
+DEFAULT_FPS = 25.0
+
+
+def _opencv(purpose: str) -> ModuleType:
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingPackageError("opencv-python-headless", "video", purpose) from error
+    return cv2
+
+
+def read_frames(source: Path | int | str) -> Iterator[tuple[int, Image.Image, float]]:
+    """Number, RGB picture and frames per second of each frame of a video (path or URL) or a camera (index), in order.
+
+    Raises:
+        MissingPackageError: OpenCV is not installed.
+        UserError: the file holds no video, or there is no such camera.
+    """
+    kind = f"camera {source}" if isinstance(source, int) else f'the video "{source}"'
+    cv2 = _opencv(f"reading {kind}")
+    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+    try:
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        fps = fps if 0 < fps < 1000 else DEFAULT_FPS
+        number = 0
+        while True:
+            found, frame = capture.read()
+            if not found:
+                break
+            yield number, Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1])), fps
+            number += 1
+        if number == 0:
+            fix = "check that one is connected" if isinstance(source, int) else "convert it to MP4"
+            raise UserError(f"{kind} gives no frame: {fix}")
+    finally:
+        capture.release()
+
+
+class VideoWriter:
+    """Write RGB frames of one size to an MP4 file, which exists only once the last one is in it.
+
+    Raises:
+        MissingPackageError: OpenCV is not installed.
+        UserError: OpenCV cannot write such a video.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        self._stack = ExitStack()
+        cv2 = _opencv("writing a video")
+        with self._stack as stack:
+            partial = stack.enter_context(atomic_path(path))
+            # Even sides: most players refuse others.
+            self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+            self._writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*"mp4v"), fps, self._size)
+            if not self._writer.isOpened():
+                raise UserError(f"OpenCV cannot write {path} at {size[0]}x{size[1]}: choose smaller frames")
+            self._stack = stack.pop_all()
+
+    def write(self, frame: Image.Image) -> None:
+        """Append a frame, cut or padded with black to the video's size."""
+        canvas = frame if frame.size == self._size else frame.crop((0, 0, *self._size))
+        self._writer.write(np.asarray(canvas)[:, :, ::-1])
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._writer.release()
+        self._stack.__exit__(kind, error, trace)

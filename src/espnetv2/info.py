@@ -1,0 +1,72 @@
+"""What a set of weights is: its classes, colours, preprocessing, origin and figures. It travels inside every file."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from espnetv2.labels import Labels, generic_labels
+from espnetv2.models.registry import ModelSpec, Task, model_spec
+from espnetv2.preprocessing import Preprocessing
+
+
+class ModelInfo(BaseModel):
+    """Everything but the parameters that is needed to use a trained network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    """Name of the model, as in ``espnetv2.list_models()``."""
+    tag: str | None = None
+    """Tag of the weights in the catalogue, if they are from there."""
+    outputs: int
+    """Number of the network's outputs. Those beyond ``classes`` are no class, and never win."""
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...] = ()
+    """Colour of each class (segmentation only)."""
+    preprocessing: Preprocessing
+    dataset: str | None = None
+    licence: str | None = None
+    source: str | None = None
+    """Where the weights come from."""
+    metrics: dict[str, float] = {}
+    """Figures on the validation set, in percent."""
+    version: str | None = None
+    """Version of this package that wrote the file."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> ModelInfo:
+        if not 1 <= len(self.classes) <= self.outputs:
+            raise ValueError(f"{len(self.classes)} class names for {self.outputs} outputs")
+        if self.task == "segmentation" and len(self.palette) != len(self.classes):
+            raise ValueError(f"{len(self.palette)} colours for {len(self.classes)} classes")
+        return self
+
+    @property
+    def name(self) -> str:
+        """``model.tag``, or the model's name where there is no tag."""
+        return f"{self.model}.{self.tag}" if self.tag else self.model
+
+    @property
+    def task(self) -> Task:
+        """``classification`` or ``segmentation``."""
+        return model_spec(self.model).task
+
+
+def default_preprocessing(spec: ModelSpec) -> Preprocessing:
+    """ImageNet normalisation at the size of the published tables."""
+    height, width = spec.reference_size
+    if spec.task == "classification":
+        return Preprocessing(height=height, width=width, fit="crop", crop_ratio=0.875)
+    return Preprocessing(height=height, width=width)
+
+
+def generic_info(spec: ModelSpec, outputs: int, labels: Labels | None = None) -> ModelInfo:
+    """What can be said of a network of which only the number of outputs is known."""
+    known = labels or generic_labels(outputs)
+    return ModelInfo(
+        model=spec.name,
+        outputs=outputs,
+        classes=known.classes,
+        palette=known.palette,
+        preprocessing=default_preprocessing(spec),
+    )

@@ -1,0 +1,1 @@
+"""The two published segmentation decoders."""

@@ -1,0 +1,91 @@
+"""From picture to network input: the one definition, used by training, evaluation, prediction and exported files.
+
+Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from espnetv2.errors import UserError
+
+Triple = tuple[float, float, float]
+Side = Annotated[int, Field(ge=1, le=65_536)]
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+
+
+class Preprocessing(BaseModel):
+    """How a picture becomes the network's input. Calling it does so.
+
+    The values (0 to 1) become ``(value - mean) / std``, channel by channel in the network's channel order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    height: Side
+    """Height of the network's input, in pixels."""
+    width: Side
+    """Width of the network's input, in pixels."""
+    fit: Literal["stretch", "crop"] = "stretch"
+    """``stretch`` scales both sides on their own; ``crop`` scales evenly and takes the centre."""
+    crop_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """With ``crop``: the share of the scaled picture's shorter side that is kept."""
+    channels: Literal["RGB", "BGR"] = "RGB"
+    """Order of the network's input channels, and of ``mean`` and ``std``."""
+    mean: Triple = IMAGENET_MEAN
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = IMAGENET_STD
+
+    def resized(self, height: int, width: int) -> Preprocessing:
+        """The same preprocessing for another input size."""
+        return self.model_copy(update={"height": height, "width": width})
+
+    def fit_picture(self, picture: Image.Image) -> Image.Image:
+        """The picture at the network's input size, still 8-bit RGB."""
+        size = (self.width, self.height)
+        if self.fit == "stretch":
+            return picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR)
+        return picture.resize(size, Image.Resampling.BILINEAR, box=self._centre(picture.size))
+
+    def normalise(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """8-bit RGB pixels (H, W, 3) -> network input (3, H, W)."""
+        if self.channels == "BGR":
+            pixels = pixels[:, :, ::-1]
+        mean, std = np.array(self.mean, np.float64), np.array(self.std, np.float64)
+        # One multiplication and one addition per value, in the memory order of the result.
+        scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+        planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
+        planes *= scale[:, None, None]
+        planes += shift[:, None, None]
+        return planes
+
+    def __call__(self, picture: Image.Image) -> npt.NDArray[np.float32]:
+        """RGB picture of any size -> network input (3, height, width)."""
+        return self.normalise(np.asarray(self.fit_picture(picture)))
+
+    def _centre(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The part of a picture of ``size`` (width, height) that becomes the input: left, upper, right, lower."""
+        shorter = round(min(self.height, self.width) / self.crop_ratio)
+        scale = shorter / min(size)
+        # Fitting an input that is not square, the picture may have to be larger than its shorter side asks for.
+        scale = max(scale, self.width / size[0], self.height / size[1])
+        half_width, half_height = self.width / scale / 2, self.height / scale / 2
+        x, y = size[0] / 2, size[1] / 2
+        return max(0.0, x - half_width), max(0.0, y - half_height), min(size[0], x + half_width), min(size[1], y + half_height)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``WIDTHxHEIGHT`` as people write it -> (height, width).
+
+    Raises:
+        UserError: it is not two positive whole numbers.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and 0 < int(part) <= 65_536 for part in parts):
+        raise UserError(f'"{text}" is not a size: write WIDTHxHEIGHT in pixels, such as 1024x512')
+    return int(parts[1]), int(parts[0])

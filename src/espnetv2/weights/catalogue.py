@@ -1,0 +1,135 @@
+"""The weights that can be asked for by name. The entries themselves are data, in ``catalogue.yaml``."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from espnetv2.errors import UserError, nearest
+from espnetv2.info import ModelInfo, default_preprocessing
+from espnetv2.labels import dataset_labels
+from espnetv2.models.registry import model_spec
+from espnetv2.preprocessing import Preprocessing, parse_size
+
+HOST = "https://raw.githubusercontent.com"
+
+# The second repository's first networks were trained on BGR input that had been divided by 255 once too often, after
+# normalisation; with values from 0 to 1 that is this mean and a standard deviation left at its 8-bit scale.
+_PSP_MEAN = (72.3923111 / 255, 82.90893555 / 255, 73.15840149 / 255)
+_PSP_STD = (45.3192215, 46.15289307, 44.91483307)
+_DATA_TERMS = {
+    "imagenet1k": "ImageNet's terms (research)",
+    "cityscapes": "Cityscapes' terms (research)",
+    "voc": "PASCAL VOC's terms",
+}
+
+
+class Source(BaseModel):
+    """A folder of a public repository at a fixed commit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repository: str
+    commit: str
+    folder: str
+    licence: str
+    preprocessing: Literal["imagenet", "imagenet_crop", "psp"]
+
+
+class WeightEntry(BaseModel):
+    """One set of weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    tag: str
+    dataset: str
+    size: str
+    """Input size, WIDTHxHEIGHT."""
+    source: Source
+    file: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    bytes: int | None = None
+    sha256: str | None = None
+    git_blob_sha1: str
+    metrics: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """``model.tag``."""
+        return f"{self.model}.{self.tag}"
+
+    @property
+    def url(self) -> str:
+        """Where the file is downloaded from: a path at a fixed commit."""
+        return f"{HOST}/{self.source.repository}/{self.source.commit}/{self.source.folder}/{self.file}"
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights, and the terms of the data that they were trained on."""
+        return f"{self.source.licence}; {_DATA_TERMS[self.dataset]}"
+
+    def info(self) -> ModelInfo:
+        """Classes, colours and preprocessing of these weights."""
+        labels = dataset_labels(self.dataset)
+        return ModelInfo(
+            model=self.model,
+            tag=self.tag,
+            # The authors' Cityscapes networks have a 20th output, "background", which is no class.
+            outputs=20 if self.dataset == "cityscapes" else len(labels.classes),
+            classes=labels.classes,
+            palette=labels.palette,
+            preprocessing=self.preprocessing(),
+            dataset=self.dataset,
+            licence=self.licence,
+            source=f"{self.source.repository} at {self.source.commit[:12]}, {self.source.folder}/{self.file}",
+            metrics=self.metrics,
+        )
+
+    def preprocessing(self) -> Preprocessing:
+        """How pictures are prepared for these weights."""
+        height, width = parse_size(self.size)
+        if self.source.preprocessing == "psp":
+            return Preprocessing(height=height, width=width, channels="BGR", mean=_PSP_MEAN, std=_PSP_STD)
+        return default_preprocessing(model_spec(self.model)).resized(height, width)
+
+
+@cache
+def catalogue() -> dict[str, WeightEntry]:
+    """Every entry by its name ``model.tag``, a model's default first."""
+    data = yaml.safe_load(resources.files("espnetv2.weights").joinpath("catalogue.yaml").read_text("utf-8"))
+    sources = {key: Source(**source) for key, source in data["sources"].items()}
+    entries = [WeightEntry(**{**row, "source": sources[row["source"]]}) for row in data["weights"]]
+    return {entry.name: entry for entry in entries}
+
+
+def list_weights(model: str | None = None) -> list[str]:
+    """Names ``model.tag`` of all weights, or of one model's, its default first.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if model is not None:
+        model_spec(model)
+    return [name for name, entry in catalogue().items() if model in (None, entry.model)]
+
+
+def find_weights(name: str) -> WeightEntry:
+    """The entry for ``model.tag``, or for ``model`` alone its default one.
+
+    Raises:
+        UserError: there is no such model, no such tag, or the model has no weights.
+    """
+    model, _, tag = name.partition(".")
+    known = list_weights(model)
+    if not known:
+        raise UserError(f'there are no released weights for "{model}": name a checkpoint file of your own as its weights')
+    if not tag:
+        return catalogue()[known[0]]
+    if name not in known:
+        tags = [entry.partition(".")[2] for entry in known]
+        raise UserError(f'no weights "{tag}" for {model}: {nearest(tag, tags)}')
+    return catalogue()[name]

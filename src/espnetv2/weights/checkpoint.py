@@ -1,0 +1,172 @@
+"""Read any checkpoint file, own or official, without executing anything in it; write own ones."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from espnetv2.errors import UserError
+from espnetv2.files import atomic_path
+from espnetv2.info import ModelInfo, default_preprocessing, generic_info
+from espnetv2.labels import CITYSCAPES, VOC, imagenet_labels
+from espnetv2.models.encoder import widths
+from espnetv2.models.registry import MODELS, ModelSpec
+from espnetv2.weights.catalogue import catalogue
+from espnetv2.weights.download import matching_entry
+from espnetv2.weights.keys import StateDict, convert_official, is_official, own_layout
+
+METADATA_KEY = "espnetv2"
+# A few official training files hold NumPy scalars (the best score), which torch does not accept by itself.
+_HARMLESS: list[Any] = [np.dtype, np.float64(0).__reduce__()[0], type(np.dtype(np.float64)), type(np.dtype(np.float32))]
+_OUTPUT_LAYER = {
+    "classification": "classifier.weight",
+    "psp": "decoder.classify1.1.weight",
+    "pyramid": "decoder.pool1.expand.weight",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Trained parameters under this project's names, and what they are."""
+
+    path: Path
+    spec: ModelSpec
+    info: ModelInfo
+    state_dict: StateDict
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint: ``.safetensors``, a PyTorch file, or one that training can resume from; own or official.
+
+    What the file is follows from its content alone. Tensors come to the CPU, floating-point ones as float32.
+
+    Raises:
+        UserError: there is no such file, it is damaged, would execute code, or is no checkpoint of this network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'no checkpoint file "{path}": check the path')
+    tensors, metadata = _read_safetensors(path) if _is_safetensors(path) else (_read_torch(path), {})
+    try:
+        official = is_official(tensors)
+        state_dict = convert_official(tensors) if official else dict(tensors)
+        layout = own_layout(state_dict)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    spec = _recognise(path, layout, state_dict)
+    state_dict = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state_dict.items()}
+    info = _info(path, metadata, spec, state_dict[_OUTPUT_LAYER[layout]].shape[0], official=official)
+    return Checkpoint(path, spec, info, state_dict)
+
+
+def save_checkpoint(state_dict: Mapping[str, Tensor], info: ModelInfo, path: str | Path) -> None:
+    """Write ``.safetensors`` that carries ``info``, whole or not at all."""
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state_dict.items()}
+    with atomic_path(Path(path)) as partial:
+        save_file(tensors, partial, metadata={METADATA_KEY: info.model_dump_json()})
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(9)
+    # Eight bytes of header length, then a JSON object; a PyTorch file begins with a zip or pickle signature.
+    return len(start) == 9 and start[8:] == b"{" and not start.startswith((b"PK", b"\x80"))
+
+
+def _read_safetensors(path: Path) -> tuple[StateDict, dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): get the file again") from error
+
+
+def _read_torch(path: Path) -> StateDict:
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(_refusal(path, str(error))) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is damaged or no checkpoint ({type(error).__name__}): get the file again") from error
+    return _unwrap(path, content)
+
+
+def _refusal(path: Path, reason: str) -> str:
+    if "Unsupported global" in reason or "Unsupported class" in reason or "GLOBAL" in reason:
+        return f"{path} was refused: it asks to run code, which a checkpoint has no need of; ask its author for safetensors"
+    return f"{path} is damaged or no checkpoint: get the file again"
+
+
+def _unwrap(path: Path, content: object) -> StateDict:
+    """The tensors of a plain state dict, or of one inside a training file."""
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not parameters: save the model's state_dict()")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    # A training file calls the network inside its training module "model".
+    inner = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    return inner or tensors
+
+
+def _recognise(path: Path, layout: str, state_dict: StateDict) -> ModelSpec:
+    decoder = None if layout == "classification" else layout
+    for spec in MODELS.values():
+        shape = widths(spec.scale)
+        found = (
+            state_dict["encoder.level1.conv.weight"].shape[0],
+            state_dict["encoder.level2.down.act.weight"].shape[0] if "encoder.level2.down.act.weight" in state_dict else 0,
+        )
+        if spec.decoder == decoder and found == (shape.level1, shape.level2):
+            return spec
+    raise UserError(f"{path} is of no known width: its second level has {found[1]} channels")
+
+
+def _info(path: Path, metadata: dict[str, str], spec: ModelSpec, outputs: int, *, official: bool) -> ModelInfo:
+    if METADATA_KEY in metadata:
+        return _own_info(path, metadata[METADATA_KEY], spec, outputs)
+    if not official:
+        return generic_info(spec, outputs)
+    same_model = [entry for entry in catalogue().values() if entry.model == spec.name]
+    if entry := matching_entry(path, same_model):
+        return entry.info()
+    return _official_info(spec, outputs)
+
+
+def _own_info(path: Path, text: str, spec: ModelSpec, outputs: int) -> ModelInfo:
+    try:
+        info = ModelInfo(**json.loads(text))
+    except (ValidationError, ValueError, TypeError) as error:
+        raise UserError(f"the description inside {path} is damaged: get the file again") from error
+    if info.model != spec.name or info.outputs != outputs:
+        raise UserError(
+            f"{path} describes {info.model} with {info.outputs} outputs but holds {spec.name} with {outputs}: "
+            "get the file again"
+        )
+    return info
+
+
+def _official_info(spec: ModelSpec, outputs: int) -> ModelInfo:
+    """An official layout that is none of the released files: the authors' conventions hold where the class count fits."""
+    if spec.task == "classification":
+        return generic_info(spec, outputs, imagenet_labels() if outputs == 1000 else None)
+    labels = {20: CITYSCAPES, 21: VOC}.get(outputs)
+    info = generic_info(spec, outputs, labels)
+    if spec.decoder == "psp":
+        any_psp = next(entry for entry in catalogue().values() if entry.source.preprocessing == "psp")
+        default = default_preprocessing(spec)
+        return info.model_copy(update={"preprocessing": any_psp.preprocessing().resized(default.height, default.width)})
+    return info

@@ -1,0 +1,114 @@
+"""Get a released file: from a folder, from the cache, or from the network; never one whose checksum is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+
+import platformdirs
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from espnetv2.errors import UserError
+from espnetv2.files import atomic_path
+from espnetv2.weights.catalogue import WeightEntry
+
+FOLDER_VARIABLE = "ESPNETV2_WEIGHTS"
+TIMEOUT_S = 30
+LARGEST_BYTES = 64 * 2**20
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: the user's cache."""
+    return Path(platformdirs.user_cache_dir("espnetv2")) / "weights"
+
+
+def local_file(entry: WeightEntry, weights_dir: str | Path | None = None) -> Path | None:
+    """The file if it is on this machine, its checksum not yet looked at.
+
+    Looked for in ``weights_dir``, in the folder that the variable ESPNETV2_WEIGHTS names, and in the cache.
+
+    Raises:
+        UserError: ``weights_dir`` or the variable names no folder.
+    """
+    folders = []
+    for origin, folder in (("--weights-dir", weights_dir), (FOLDER_VARIABLE, os.environ.get(FOLDER_VARIABLE))):
+        if folder:
+            if not Path(folder).is_dir():
+                raise UserError(f'{origin} names "{folder}", which is no folder: name one that holds weight files')
+            folders.append(Path(folder))
+    return next((folder / entry.file for folder in (*folders, cache_folder()) if (folder / entry.file).is_file()), None)
+
+
+def fetch(entry: WeightEntry, weights_dir: str | Path | None = None) -> Path:
+    """The verified file of an entry, downloaded into the cache where it is not on this machine.
+
+    Raises:
+        UserError: the file differs from the released one, or cannot be downloaded.
+    """
+    path = local_file(entry, weights_dir)
+    if path is not None:
+        problem = _problem(path, entry)
+        if problem is None:
+            return path
+        if path.parent != cache_folder():
+            raise UserError(f"{path} is not the released file ({problem}): delete it, or name another folder")
+        path.unlink()
+    return _download(entry)
+
+
+def matching_entry(path: Path, entries: list[WeightEntry]) -> WeightEntry | None:
+    """The entry whose released file has exactly this content, whatever the file is called."""
+    blob = _git_blob_sha1(path)
+    return next((entry for entry in entries if entry.git_blob_sha1 == blob), None)
+
+
+def _download(entry: WeightEntry) -> Path:
+    target = cache_folder() / entry.file
+    hint = f"download it elsewhere from {entry.url} into a folder, and name that with {FOLDER_VARIABLE} or --weights-dir"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(target) as partial:
+            _transfer(entry, partial)
+            if problem := _problem(partial, entry):
+                raise UserError(f"the download of {entry.file} was refused and removed ({problem}): try again, or {hint}")
+    except (urllib.error.URLError, HTTPException, TimeoutError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(f"{entry.name} could not be downloaded ({reason}): {hint}") from error
+    return target
+
+
+def _transfer(entry: WeightEntry, target: Path) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with urllib.request.urlopen(entry.url, timeout=TIMEOUT_S) as response, target.open("wb") as file:
+        total = int(response.headers.get("Content-Length") or 0) or entry.bytes
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(f"downloading {entry.name}", total=total)
+            received = 0
+            while chunk := response.read(2**16):
+                received += len(chunk)
+                if received > LARGEST_BYTES:
+                    raise UserError(f"the download of {entry.file} was refused: it is larger than any released file")
+                file.write(chunk)
+                progress.update(task, advance=len(chunk))
+
+
+def _problem(path: Path, entry: WeightEntry) -> str | None:
+    """Why this is not the released file, or None."""
+    size = path.stat().st_size
+    if entry.bytes is not None and size != entry.bytes:
+        return f"{size} bytes instead of {entry.bytes}"
+    if entry.sha256 is not None:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        return None if found == entry.sha256 else f"SHA-256 {found[:12]}… instead of {entry.sha256[:12]}…"
+    found = _git_blob_sha1(path)
+    return None if found == entry.git_blob_sha1 else f"git blob {found[:12]}… instead of {entry.git_blob_sha1[:12]}…"
+
+
+def _git_blob_sha1(path: Path) -> str:
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
