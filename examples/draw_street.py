@@ -70,9 +70,19 @@ class Street:
         for side in (-0.72, 0.5):
             self._box(x + side, x + side + 0.22, depth, 0.0, 0.4, (24, 24, 26))
         self._rounded(x - 0.88, x + 0.88, depth, 0.22, 0.95, 0.12, colour)
-        cabin = [self.at(x - 0.8, depth, 0.9), self.at(x - 0.6, depth, 1.45), self.at(x + 0.6, depth, 1.45), self.at(x + 0.8, depth, 0.9)]
+        cabin = [
+            self.at(x - 0.8, depth, 0.9),
+            self.at(x - 0.6, depth, 1.45),
+            self.at(x + 0.6, depth, 1.45),
+            self.at(x + 0.8, depth, 0.9),
+        ]
         self.draw.polygon(cabin, fill=colour)
-        glass = [self.at(x - 0.68, depth, 0.95), self.at(x - 0.53, depth, 1.38), self.at(x + 0.53, depth, 1.38), self.at(x + 0.68, depth, 0.95)]
+        glass = [
+            self.at(x - 0.68, depth, 0.95),
+            self.at(x - 0.53, depth, 1.38),
+            self.at(x + 0.53, depth, 1.38),
+            self.at(x + 0.68, depth, 0.95),
+        ]
         self.draw.polygon(glass, fill=(52, 62, 74))
         lamp = (170, 24, 22) if rear else (235, 235, 225)
         for side in (-0.84, 0.56):
@@ -122,9 +132,7 @@ class Street:
     def _ellipse(self, left: float, right: float, depth: float, low: float, high: float, colour: Colour) -> None:
         self.draw.ellipse([self.at(left, depth, high), self.at(right, depth, low)], fill=colour)
 
-    def _rounded(
-        self, left: float, right: float, depth: float, low: float, high: float, radius: float, colour: Colour
-    ) -> None:
+    def _rounded(self, left: float, right: float, depth: float, low: float, high: float, radius: float, colour: Colour) -> None:
         corner = SCALE * 620 / depth * radius
         self.draw.rounded_rectangle([self.at(left, depth, high), self.at(right, depth, low)], radius=corner, fill=colour)
 
@@ -139,10 +147,15 @@ def draw_street() -> Image.Image:
         street.ground(edge - 0.12, edge + 0.12, 1.5, 400, (172, 168, 162))
     for start in range(3, 90, 6):
         street.ground(0.3, 0.45, start, start + 3, (214, 214, 210))
-    fronts = ((92, 70, 9, (128, 112, 98)), (70, 52, 13, (150, 132, 110)), (52, 36, 11, (122, 90, 78)), (36, 24, 14, (146, 140, 128)))
+    fronts = (
+        (92, 70, 9, (128, 112, 98)),
+        (70, 52, 13, (150, 132, 110)),
+        (52, 36, 11, (122, 90, 78)),
+        (36, 24, 14, (146, 140, 128)),
+    )
     for far, near, height, colour in (*fronts, (24, 12, 12, (132, 104, 86)), (12, 5, 13, (118, 112, 106))):
         street.wall(-7.5, near, far, height, colour)
-        street.wall(8.5, near, far, height + 1, tuple(value - 14 for value in colour))  # type: ignore[arg-type]
+        street.wall(8.5, near, far, height + 1, (colour[0] - 14, colour[1] - 14, colour[2] - 14))
     for depth in (60, 42, 28, 19):
         street.tree(-6.2, depth, 2.3)
     for depth in (50, 32, 22):
@@ -150,14 +163,19 @@ def draw_street() -> Image.Image:
     for depth in (45, 25):
         street.pole(-5.0, depth, 6.5)
         street.pole(5.6, depth - 4, 6.5)
-    for depth, colour in ((38, (60, 62, 70)), (30, (150, 152, 156)), (23, (40, 52, 92)), (16.5, (120, 26, 28))):
-        street.car(-3.2, depth, colour, rear=False)
-    for depth, colour in ((34, (196, 196, 198)), (24, (28, 30, 34)), (15, (176, 178, 182))):
-        street.car(4.0, depth, colour)
+    for distance, paint in ((38.0, (60, 62, 70)), (30.0, (150, 152, 156)), (23.0, (40, 52, 92)), (16.5, (120, 26, 28))):
+        street.car(-3.2, distance, paint, rear=False)
+    for distance, paint in ((34.0, (196, 196, 198)), (24.0, (28, 30, 34)), (15.0, (176, 178, 182))):
+        street.car(4.0, distance, paint)
     street.car(1.9, 20, (32, 62, 110))
     street.car(1.7, 10.5, (164, 168, 172))
     street.sign(5.9, 14)
-    for x, depth, coat in ((-5.6, 17, (64, 48, 52)), (-5.1, 12, (34, 60, 96)), (6.5, 18, (110, 36, 40)), (6.9, 12, (52, 56, 52))):
+    for x, depth, coat in (
+        (-5.6, 17, (64, 48, 52)),
+        (-5.1, 12, (34, 60, 96)),
+        (6.5, 18, (110, 36, 40)),
+        (6.9, 12, (52, 56, 52)),
+    ):
         street.person(x, depth, coat)
     return street.finished()
 

@@ -41,7 +41,8 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 
 def progress_bar(*, hidden: bool = False) -> Progress:
-    """A bar with count, elapsed and remaining time, on standard error."""
+    """A bar with count, elapsed and remaining time, on standard error where that is a terminal."""
+    console = stderr()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -49,7 +50,7 @@ def progress_bar(*, hidden: bool = False) -> Progress:
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        console=stderr(),
+        console=console,
         transient=True,
-        disable=hidden,
+        disable=hidden or not console.is_terminal,
     )

@@ -53,10 +53,13 @@ def predict(
     predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir)
     if label_ids:
         _check_label_ids(predictor)
+    new = not out.exists()
     writable_folder(out)
     job = _Job(predictor, stream, out, label_ids=label_ids, quiet=json)
     job.run()
-    if json:
+    if new and not job.done:
+        out.rmdir()
+    if json and job.done:
         print_json(job.answer())
     return job.finish()
 

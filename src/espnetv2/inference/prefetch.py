@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def prefetch(items: Iterable[T], prepare: Callable[[T], R], *, workers: int, depth: int) -> Iterator[R]:
+def prefetch(items: Iterable[T], prepare: Callable[[T], R], *, workers: int, depth: int) -> Generator[R]:
     """``prepare(item)`` for every item, in order, up to ``depth`` of them ahead of the consumer.
 
     The iteration itself runs in a thread of its own, one step at a time, so that an iterator that decodes video works

@@ -7,6 +7,7 @@ CVPR 2019, section 3.2 and figures 1 and 2.
 import torch
 from torch import Tensor, nn
 
+from espnetv2.errors import UserError
 from espnetv2.models.layers import BNAct, ConvBN, ConvBNAct, average_pool, conv2d
 
 BRANCHES = 4
@@ -29,13 +30,13 @@ class SplitTransformMerge(nn.Module):
     feature fusion) removes the gridding that dilated convolutions leave.
 
     Raises:
-        ValueError: ``in_channels`` or ``out_channels`` is not a multiple of 4.
+        UserError: ``in_channels`` or ``out_channels`` is not a multiple of 4.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, receptive_field: int) -> None:
         super().__init__()
         if in_channels % BRANCHES or out_channels % BRANCHES:
-            raise ValueError(f"an EESP unit needs channel counts divisible by {BRANCHES}, not {in_channels} -> {out_channels}")
+            raise UserError(f"an EESP unit needs channel counts divisible by {BRANCHES}, not {in_channels} -> {out_channels}")
         width = out_channels // BRANCHES
         self.reduce = ConvBNAct(in_channels, width, 1, groups=BRANCHES)
         self.branches = nn.ModuleList(

@@ -1,0 +1,145 @@
+"""The program as its user meets it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import Outcome, Run, picture
+
+
+def assert_one_line_error(done: Outcome, *parts: str) -> None:
+    assert done.code == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("espnetv2: error: ")
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_a_folder_with_a_broken_picture(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    picture(50, 40).save(folder / "a.jpg")
+    picture(30, 20).convert("CMYK").save(folder / "sub" / "c.jpg")
+    (folder / "b.png").write_bytes(b"")
+    done = run("predict", folder, "--model", segmentation_file, "--out", tmp_path / "out", "--json")
+    assert done.code == 1
+    assert "b.png: the file is empty" in done.stderr
+    assert "1 of 3 could not be predicted" in done.stderr
+    answer = json.loads(done.stdout)
+    assert [Path(row["source"]).name for row in answer["results"]] == ["a.jpg", "c.jpg"]
+    assert len(answer["failed"]) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "a_overlay.jpg", "c.png", "c_overlay.jpg"]
+    with Image.open(tmp_path / "out" / "c.png") as written:
+        assert (written.size, written.mode) == ((30, 20), "P")
+
+
+def test_classification_from_standard_input(
+    run: Run, classification_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(50, 40).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    done = run("predict", "-", "--model", "espnetv2_s0_5", "--weights", classification_file, "--top-k", 2, stdin=content)
+    assert done.code == 0, done.stderr
+    assert "standard input -> predictions/stdin.json" in done.stdout
+    assert len(json.loads((tmp_path / "predictions" / "stdin.json").read_text())["top"]) == 2
+
+
+def test_a_video_becomes_an_overlaid_video(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (96, 64))
+    for shade in range(0, 250, 50):
+        writer.write(np.full((64, 96, 3), shade, np.uint8))
+    writer.release()
+    done = run("predict", tmp_path / "clip.mp4", "--model", segmentation_file, "--out", tmp_path / "out", "--json")
+    assert done.code == 0, done.stderr
+    assert [row["frame"] for row in json.loads(done.stdout)["results"]] == [0, 1, 2, 3, 4]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip_overlay.mp4"]
+    capture = cv2.VideoCapture(str(tmp_path / "out" / "clip_overlay.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert capture.get(cv2.CAP_PROP_FPS) == 10
+    assert capture.get(cv2.CAP_PROP_FRAME_WIDTH) >= 96
+    capture.release()
+
+
+def test_label_ids(run: Run, segmentation_file: Path, classification_file: Path, tmp_path: Path) -> None:
+    picture(50, 40).save(tmp_path / "a.png")
+    done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out", "--label-ids")
+    assert done.code == 0, done.stderr
+    with Image.open(tmp_path / "out" / "a.png") as written:
+        assert written.mode == "L"
+        assert np.asarray(written).min() >= 7
+    done = run("predict", tmp_path / "a.png", "--model", classification_file, "--out", tmp_path / "no", "--label-ids")
+    assert_one_line_error(done, "--label-ids needs weights with the Cityscapes classes")
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_source_is_never_written_over(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
+    picture(50, 40).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path)
+    assert_one_line_error(done, "would be written over: choose another --out")
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--model", "espnetv2_seg_s20"], ['no model "espnetv2_seg_s20"', 'did you mean "espnetv2_seg_s2_0"?']),
+        (["--model", "espnetv2_seg_s0_5.cityscape"], ['no weights "cityscape"', "did you mean"]),
+        (
+            ["--model", "espnetv2_seg_s1_0", "--weights", "FILE"],
+            ["holds weights of espnetv2_seg_s0_5, not of espnetv2_seg_s1_0"],
+        ),
+        (["--model", "FILE", "--device", "cuda:7"], ['no device "cuda:7"', "choose auto or cpu"]),
+        (["--model", "FILE", "--device", "tpu"], ['no device "tpu"']),
+        (["--model", "FILE", "--size", "12"], ['"12" is not a size']),
+        (["--model", "FILE", "--batch", "0"], ["--batch"]),
+        (["--model", "FILE", "--out", "a.png"], ['cannot write to the folder "a.png"']),
+        (["--modle", "FILE"], ["--modle"]),
+        (["--model", "absent.pth"], ["absent"]),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    run: Run,
+    arguments: list[str],
+    parts: list[str],
+    segmentation_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picture(8, 8).save(tmp_path / "a.png")
+    named = [str(segmentation_file) if argument == "FILE" else argument for argument in arguments]
+    monkeypatch.chdir(tmp_path)
+    assert_one_line_error(run("predict", "a.png", *named), *parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_one_broken_picture_alone_is_an_error(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no picture")
+    done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out")
+    assert_one_line_error(done, "a.png: not a picture")
+    assert not (tmp_path / "out").exists()
+    assert_one_line_error(run("predict", tmp_path / "absent.png"), 'no file or folder "')
+
+
+def test_without_opencv_the_extra_is_named(
+    run: Run, segmentation_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"\0" * 100)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    done = run("predict", tmp_path / "clip.mp4", "--model", segmentation_file)
+    assert_one_line_error(done, "pip install 'espnetv2[video]'")
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version").stdout.count(".") == 2
+    assert "predict" in run("--help").stdout

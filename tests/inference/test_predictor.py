@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from espnetv2 import Predictor, create_model
+from espnetv2.errors import UserError
+from espnetv2.inference.device import choose_device
+from espnetv2.inference.results import ClassificationResult, SegmentationResult
+from espnetv2.labels import CITYSCAPES
+from helpers import SHARED, picture
+
+
+def test_a_class_map_has_the_size_of_its_source(segmentation_file: Path) -> None:
+    predictor = Predictor(segmentation_file)
+    pictures = [picture(*size) for size in ((64, 32), (31, 57), (1, 1), (900, 4))]
+    results = list(predictor(*pictures))
+    for source, result in zip(pictures, results, strict=True):
+        assert isinstance(result, SegmentationResult)
+        assert result.class_map.shape == (source.height, source.width)
+        assert result.class_map.dtype == np.uint8
+        assert result.class_map.max() < 19
+        assert sum(result.shares.values()) == pytest.approx(1)
+
+
+def test_it_is_what_the_model_says(segmentation_file: Path) -> None:
+    model = create_model("espnetv2_seg_s0_5", weights=segmentation_file)
+    source = picture(64, 32)
+    (result,) = Predictor(model)(source)
+    assert isinstance(result, SegmentationResult)
+    pixels = torch.from_numpy(np.asarray(source).transpose(2, 0, 1) / 255).float()
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        logits = model(((pixels - mean[:, None, None]) / std[:, None, None])[None])
+    assert np.mean(result.class_map == logits[0, :19].argmax(0).numpy()) > 0.999
+
+
+def test_batches_give_the_same_answers(segmentation_file: Path) -> None:
+    pictures = [picture(40 + index, 30) for index in range(5)]
+    one = list(Predictor(segmentation_file, batch_size=1)(*pictures))
+    three = list(Predictor(segmentation_file, batch_size=3)(*pictures))
+    for first, second in zip(one, three, strict=True):
+        assert isinstance(first, SegmentationResult)
+        assert isinstance(second, SegmentationResult)
+        assert first.stem == second.stem
+        assert np.mean(first.class_map == second.class_map) > 0.999
+
+
+def test_classification_names_the_most_probable_classes(classification_file: Path) -> None:
+    (result,) = Predictor("espnetv2_s0_5", weights=classification_file, top_k=3)(picture(50, 80))
+    assert isinstance(result, ClassificationResult)
+    assert len(result.top) == 3
+    probabilities = [probability for _, probability in result.top]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert result.best[0] == f"class {result.top[0][0]}"
+
+
+def test_another_input_size(segmentation_file: Path) -> None:
+    predictor = Predictor(segmentation_file, size=(48, 80))
+    assert (predictor.preprocessing.height, predictor.preprocessing.width) == (48, 80)
+    (result,) = predictor(picture(33, 21))
+    assert isinstance(result, SegmentationResult)
+    assert result.class_map.shape == (21, 33)
+
+
+def test_a_broken_picture_is_raised_or_told(segmentation_file: Path, tmp_path: Path) -> None:
+    for name in ("a", "c"):
+        picture(8, 8).save(tmp_path / f"{name}.png")
+    (tmp_path / "b.png").write_text("broken")
+    predictor = Predictor(segmentation_file)
+    results = predictor(tmp_path)
+    assert next(results).stem == "a"
+    with pytest.raises(UserError, match=r"b.png: not a picture"):
+        next(results)
+
+
+def test_a_model_without_training_cannot_predict() -> None:
+    with pytest.raises(UserError, match="has no trained weights"):
+        Predictor(create_model("espnetv2_s0_5"))
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    for name in ("gpu", "cpu:1", "cuda:x"):
+        with pytest.raises(UserError, match=f'no device "{name}": choose auto, cpu, cuda, cuda:N or mps'):
+            choose_device(name)
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match=r'no device "cuda" \(.*\): choose auto or cpu'):
+            choose_device("cuda")
+    else:
+        with pytest.raises(UserError, match="counted from cuda:0"):
+            choose_device("cuda:99")
+
+
+@pytest.mark.parametrize("name", ["espnetv2_seg_s2_0.cityscapes_1024x512", "espnetv2_seg_psp_s1_0.cityscapes_1024x512"])
+def test_official_weights_understand_real_streets(name: str, official_weights: Path) -> None:
+    """Agreement with the labels of frames that the network has not seen. Wrong preprocessing gives less than half of it."""
+    frames = sorted((SHARED / "cityscapes256/leftImg8bit/val/munster").glob("*.jpg"))[:4]
+    if not frames:
+        pytest.skip("no Cityscapes frames beside the weights")
+    predictor = Predictor(name, weights_dir=official_weights)
+    agreement = []
+    for frame, result in zip(frames, predictor(*frames), strict=True):
+        assert isinstance(result, SegmentationResult)
+        name = frame.name.replace("leftImg8bit.jpg", "gtFine_labelTrainIds.png")
+        labels = np.asarray(Image.open(SHARED / "cityscapes256/gtFine/val/munster" / name))
+        labelled = labels < len(CITYSCAPES.classes)
+        agreement.append(np.mean(result.class_map[labelled] == labels[labelled]))
+    assert np.mean(agreement) > 0.7

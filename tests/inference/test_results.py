@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from espnetv2.errors import UserError
+from espnetv2.inference.results import ClassificationResult, SegmentationResult
+from espnetv2.info import ModelInfo, generic_info
+from espnetv2.labels import CITYSCAPES, VOC
+from espnetv2.models.registry import model_spec
+from helpers import picture
+
+
+def info(classes: int = 19) -> ModelInfo:
+    return generic_info(model_spec("espnetv2_seg_s0_5"), classes, CITYSCAPES if classes == 19 else None)
+
+
+def result(class_map: np.ndarray, model: ModelInfo | None = None, **more: int) -> SegmentationResult:
+    height, width = class_map.shape
+    return SegmentationResult("x.jpg", "x", picture(width, height), class_map, model or info(), **more)
+
+
+def test_the_class_map_is_written_with_the_data_sets_colours(tmp_path: Path) -> None:
+    class_map = np.array([[0, 10, 13], [18, 0, 0]], np.uint8)
+    files = result(class_map).save(tmp_path / "new")
+    assert [path.name for path in files] == ["x.png", "x_overlay.jpg"]
+    with Image.open(files[0]) as written:
+        assert written.mode == "P"
+        assert np.array_equal(np.asarray(written), class_map)
+        assert written.convert("RGB").getpixel((1, 0)) == (70, 130, 180)
+    with Image.open(files[1]) as overlay:
+        assert overlay.size[0] >= 3
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["x.png", "x_overlay.jpg"]
+
+
+def test_label_ids_are_what_the_evaluation_server_takes(tmp_path: Path) -> None:
+    class_map = np.array([[0, 10, 13], [18, 0, 0]], np.uint8)
+    (path, _) = result(class_map).save(tmp_path, label_ids=True)
+    with Image.open(path) as written:
+        assert written.mode == "L"
+        assert np.asarray(written).tolist() == [[7, 23, 26], [33, 7, 7]]
+    with pytest.raises(UserError, match="does not predict the Cityscapes classes"):
+        result(class_map, generic_info(model_spec("espnetv2_seg_s0_5"), 21, VOC)).save(tmp_path / "no", label_ids=True)
+    assert not (tmp_path / "no").exists()
+
+
+def test_shares_are_sorted_and_only_of_what_occurs() -> None:
+    found = result(np.array([[2, 2, 2, 0]], np.uint8))
+    assert found.shares == {"building": 0.75, "road": 0.25}
+    assert list(found.shares) == ["building", "road"]
+    assert found.summary() == "building 75.0%, road 25.0%"
+    assert json.loads(json.dumps(found.to_dict()))["classes"] == found.shares
+
+
+def test_an_overlay_is_the_picture_mixed_with_colours() -> None:
+    class_map = np.zeros((400, 640), np.uint8)
+    class_map[200:] = 10
+    overlay = np.asarray(result(class_map).overlay())
+    source = np.asarray(picture(640, 400)).astype(float)
+    for row, class_index in ((100, 0), (300, 10)):
+        expected = 0.45 * source[row, 320] + 0.55 * np.array(CITYSCAPES.palette[class_index])
+        assert np.abs(overlay[row, 320] - expected).max() <= 1.5
+    assert overlay.shape[0] > 400
+
+
+def test_overlays_of_a_video_have_one_size() -> None:
+    sizes = {result(np.full((90, 160), index, np.uint8)).overlay(all_classes=True).size for index in (0, 5)}
+    assert len(sizes) == 1
+
+
+def test_many_classes_are_written_with_16_bits(tmp_path: Path) -> None:
+    many = generic_info(model_spec("espnetv2_seg_s0_5"), 300)
+    class_map = np.array([[0, 299]], np.uint16)
+    (path, _) = SegmentationResult("x", "x", picture(2, 1), class_map, many).save(tmp_path)
+    with Image.open(path) as written:
+        assert np.asarray(written).tolist() == [[0, 299]]
+
+
+def test_frames_of_a_video_have_names_of_their_own() -> None:
+    assert result(np.zeros((2, 2), np.uint8), frame=12).outputs("out")[0] == Path("out/x_000012.png")
+
+
+def test_a_classification_is_written_as_json(tmp_path: Path) -> None:
+    model = generic_info(model_spec("espnetv2_s0_5"), 3)
+    found = ClassificationResult("x.jpg", "x", picture(40, 30), ((2, 0.75), (0, 0.25)), model)
+    (path,) = found.save(tmp_path)
+    written = json.loads(path.read_text())
+    assert written["top"][0] == {"class": "class 2", "index": 2, "probability": 0.75}
+    assert (written["width"], written["height"]) == (40, 30)
+    assert found.summary() == "class 2 75.0%, class 0 25.0%"
+    assert found.overlay().size == (40, 30)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from espnetv2.errors import UserError
+from espnetv2.inference.sources import open_sources
+from helpers import picture, served
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.png", "a.jpg", "sub/a.jpg", "sub/deep/c.PNG"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(8, 6).save(path)
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    return tmp_path / "photos"
+
+
+def test_a_folder_is_searched_recursively_and_names_stay_apart(folder: Path) -> None:
+    stream = open_sources([folder])
+    assert stream.count == 4
+    assert [item.stem for item in stream.items] == ["a", "b", "a_2", "c"]
+
+
+def test_results_within_the_folder_are_left_out(folder: Path) -> None:
+    assert open_sources([folder], exclude=folder / "sub").count == 2
+    assert open_sources([folder], exclude=folder).count == 4
+
+
+def test_globs_and_several_sources_in_order(folder: Path) -> None:
+    stream = open_sources([str(folder / "**" / "*.jpg"), folder / "b.png"])
+    assert [Path(item.source).name for item in stream.items] == ["a.jpg", "a.jpg", "b.png"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
+    picture(4, 4).save(tmp_path / "a[1].png")
+    assert open_sources([str(tmp_path / "a[1].png")]).count == 1
+
+
+def test_pictures_and_arrays() -> None:
+    stream = open_sources([picture(5, 4), np.zeros((3, 2, 3), np.uint8)])
+    assert [item.read().size for item in stream.items] == [(5, 4), (2, 3)]
+
+
+def test_urls() -> None:
+    buffer = io.BytesIO()
+    picture(7, 5).save(buffer, "PNG")
+    with served({"/x/photo%20one.png": buffer.getvalue()}) as host:
+        (found,) = open_sources([f"{host}/x/photo%20one.png"]).items
+        assert (found.stem, found.read().size) == ("photo one", (7, 5))
+        (absent,) = open_sources([f"{host}/absent.png"]).items
+        with pytest.raises(UserError, match=r"absent.png: cannot be downloaded \(Not Found\)"):
+            absent.read()
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    picture(7, 5).save(buffer, "PNG")
+    buffer.seek(0)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(buffer))
+    (item,) = open_sources(["-"]).items
+    assert (item.stem, item.source, item.read().size) == ("stdin", "standard input", (7, 5))
+
+
+def test_a_picture_object_keeps_its_files_name(tmp_path: Path) -> None:
+    picture(4, 4).save(tmp_path / "mine.png")
+    with Image.open(tmp_path / "mine.png") as opened:
+        (item,) = open_sources([opened]).items
+        assert item.stem == "mine"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("absent.jpg", 'no file or folder "absent.jpg"'), ("*.absent", 'no file matches "'), ("", "no picture in the folder")],
+)
+def test_what_is_not_there_is_told_at_once(source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        open_sources([source or tmp_path])
+
+
+def test_a_camera_that_is_not_there_is_told_when_it_is_read() -> None:
+    stream = open_sources(["93"])
+    assert stream.count is None
+    (item,) = stream.items
+    with pytest.raises(UserError, match="camera 93 gives no frame"):
+        item.read()

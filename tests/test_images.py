@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from espnetv2 import images
+from espnetv2.errors import UserError
+from espnetv2.images import picture_from_array, read_picture
+from helpers import picture
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.array([[0, 257, 32_896, 65_535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    found = np.asarray(read_picture(tmp_path / "deep.png"))
+    assert found[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert found.shape == (1, 4, 3)
+
+
+def test_cmyk_becomes_rgb() -> None:
+    found = read_picture(encoded(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "JPEG", quality=100))
+    red, green, blue = np.asarray(found)[0, 0].tolist()
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+def test_palettes_and_single_channels_become_rgb() -> None:
+    assert read_picture(encoded(picture(9, 9).quantize(16), "PNG")).mode == "RGB"
+    assert np.asarray(read_picture(encoded(Image.new("L", (2, 2), 77), "PNG"))).max() == 77
+    assert np.asarray(read_picture(encoded(Image.new("1", (2, 2), 1), "PNG"))).min() == 255
+
+
+def test_transparency_is_laid_over_white() -> None:
+    found = np.asarray(read_picture(encoded(Image.new("RGBA", (2, 2), (0, 0, 0, 0)), "PNG")))
+    assert found.min() == 255
+    half = np.asarray(read_picture(encoded(Image.new("LA", (2, 2), (0, 128)), "PNG")))
+    assert abs(int(half[0, 0, 0]) - 127) <= 1
+
+
+def test_the_exif_rotation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source = Image.new("RGB", (40, 20))
+    source.paste((255, 255, 255), (0, 0, 20, 20))
+    found = read_picture(encoded(source, "JPEG", exif=exif))
+    assert found.size == (20, 40)
+    assert np.asarray(found)[5, 10].min() > 200
+    assert np.asarray(found)[35, 10].max() < 50
+
+
+def test_of_an_animation_the_first_frame_is_taken() -> None:
+    frames = [Image.new("RGB", (5, 5), colour) for colour in ("red", "blue")]
+    found = read_picture(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert np.asarray(found)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_extreme_sizes_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_picture(encoded(Image.new("RGB", (1, 1)), "PNG")).size == (1, 1)
+    assert read_picture(encoded(Image.new("L", (20_000, 5_000)), "PNG")).size == (20_000, 5_000)
+    monkeypatch.setattr(images, "LARGEST_PIXELS", 1000)
+    limit = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(UserError, match=r"wide: more than .* million pixels"):
+        read_picture(encoded(Image.new("L", (50, 50)), "PNG"), "wide")
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
+    whole = encoded(picture(64, 64), "PNG")
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    jpeg = encoded(picture(64, 64), "JPEG")
+    (tmp_path / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("F", (3, 3)).save(tmp_path / "float.tiff")
+    for name, reason in (
+        ("cut.png", "damaged or truncated"),
+        ("cut.jpg", "damaged or truncated"),
+        ("empty.png", "the file is empty"),
+        ("text.png", "not a picture"),
+        ("float.tiff", "floating-point pixels"),
+        ("absent.png", "cannot be read"),
+    ):
+        with warnings.catch_warnings(), pytest.raises(UserError, match=f"{name}: .*{reason}"):
+            read_picture(tmp_path / name)
+
+
+def test_arrays() -> None:
+    assert picture_from_array(np.zeros((4, 6, 3), np.uint8)).size == (6, 4)
+    assert picture_from_array(np.full((4, 6), 65_535, np.uint16)).getpixel((0, 0)) == (255, 255, 255)
+    assert picture_from_array(np.zeros((4, 6, 1), np.uint8)).mode == "RGB"
+    assert picture_from_array(np.zeros((4, 6, 4), np.uint8)).getpixel((0, 0)) == (255, 255, 255)
+    for wrong in (
+        np.zeros((4, 6, 3), np.float32),
+        np.zeros((3, 4, 6), np.uint8),
+        np.zeros((0, 6, 3), np.uint8),
+        np.zeros(5, np.uint8),
+    ):
+        with pytest.raises(UserError, match="is no picture"):
+            picture_from_array(wrong)

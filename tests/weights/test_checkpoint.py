@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from espnetv2.errors import UserError
+from espnetv2.factory import create_model
+from espnetv2.info import generic_info
+from espnetv2.labels import CITYSCAPES, VOC
+from espnetv2.models.registry import model_spec
+from espnetv2.weights import convert_official, load_checkpoint, save_checkpoint, to_official
+
+
+def state(name: str, classes: int | None = None) -> dict[str, torch.Tensor]:
+    return dict(model_spec(name).build(classes).state_dict())
+
+
+def test_a_file_of_our_own_brings_its_description(tmp_path: Path) -> None:
+    spec = model_spec("espnetv2_seg_s0_5")
+    info = generic_info(spec, 3).model_copy(update={"classes": ("a", "b", "c"), "metrics": {"miou": 12.5}})
+    save_checkpoint(state(spec.name, 3), info, tmp_path / "own.safetensors")
+    assert load_checkpoint(tmp_path / "own.safetensors").info == info
+    assert [path.name for path in tmp_path.iterdir()] == ["own.safetensors"]
+
+
+def test_what_a_file_is_follows_from_its_content(tmp_path: Path) -> None:
+    own = state("espnetv2_s0_5", 4)
+    torch.save(own, tmp_path / "a.bin")
+    save_file(own, tmp_path / "b.pth")
+    torch.save(to_official(own), tmp_path / "c", _use_new_zipfile_serialization=False)
+    for name in ("a.bin", "b.pth", "c"):
+        checkpoint = load_checkpoint(tmp_path / name)
+        assert (checkpoint.spec.name, checkpoint.info.outputs) == ("espnetv2_s0_5", 4)
+        assert checkpoint.state_dict.keys() == own.keys()
+
+
+def test_official_training_files_are_unwrapped(tmp_path: Path) -> None:
+    official = to_official(state("espnetv2_seg_psp_s0_5", 20))
+    training = {"epoch": 3, "state_dict": official, "optimizer": {"state": {}}, "lr": 1e-4, "best_val": np.float64(0.5)}
+    torch.save(training, tmp_path / "training.pth")
+    checkpoint = load_checkpoint(tmp_path / "training.pth")
+    assert checkpoint.spec.name == "espnetv2_seg_psp_s0_5"
+    assert checkpoint.info.preprocessing.channels == "BGR"
+    assert checkpoint.info.classes == CITYSCAPES.classes
+
+
+def test_a_training_modules_prefix_is_taken_off(tmp_path: Path) -> None:
+    own = state("espnetv2_s0_5", 4)
+    torch.save({"state_dict": {f"model.{name}": tensor for name, tensor in own.items()}, "epoch": 1}, tmp_path / "last.ckpt")
+    assert load_checkpoint(tmp_path / "last.ckpt").state_dict.keys() == own.keys()
+
+
+def test_half_precision_becomes_float32(tmp_path: Path) -> None:
+    halved = {
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state("espnetv2_s0_5", 2).items()
+    }
+    save_file(halved, tmp_path / "half.safetensors")
+    loaded = load_checkpoint(tmp_path / "half.safetensors").state_dict
+    assert {tensor.dtype for tensor in loaded.values()} == {torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize(("outputs", "classes"), [(20, CITYSCAPES.classes), (21, VOC.classes), (7, None)])
+def test_official_conventions_name_the_classes(tmp_path: Path, outputs: int, classes: tuple[str, ...] | None) -> None:
+    torch.save(to_official(state("espnetv2_seg_s0_5", outputs)), tmp_path / "x.pth")
+    info = load_checkpoint(tmp_path / "x.pth").info
+    assert info.outputs == outputs
+    assert info.classes == (classes or tuple(f"class {i}" for i in range(7)))
+
+
+def test_a_released_file_is_recognised_under_any_name(official_weights: Path, tmp_path: Path) -> None:
+    content = (official_weights / "espnetv2_s_0.5_pascal_384x384.pth").read_bytes()
+    (tmp_path / "renamed.bin").write_bytes(content)
+    assert load_checkpoint(tmp_path / "renamed.bin").info.name == "espnetv2_seg_s0_5.voc_384x384"
+
+
+class Malicious:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> None:
+    marker = tmp_path / "executed"
+    torch.save({"state_dict": Malicious(marker)}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match="refused: it asks to run code"):
+        load_checkpoint(tmp_path / "x.pth")
+    assert not marker.exists()
+
+
+def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
+    own = state("espnetv2_s0_5", 2)
+    save_file(own, tmp_path / "whole.safetensors")
+    torch.save(own, tmp_path / "whole.pth")
+    for name in ("whole.safetensors", "whole.pth"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / f"cut_{name}").write_bytes(content[: len(content) // 2])
+    (tmp_path / "empty.pth").write_bytes(b"")
+    (tmp_path / "text.pth").write_text("hello, this is no checkpoint")
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
+    save_file({"encoder.level1.conv.weight": torch.zeros(1)}, tmp_path / "partial.safetensors")
+    for name in (
+        "cut_whole.safetensors",
+        "cut_whole.pth",
+        "empty.pth",
+        "text.pth",
+        "list.pth",
+        "resnet.pth",
+        "partial.safetensors",
+    ):
+        with pytest.raises(UserError, match=name):
+            load_checkpoint(tmp_path / name)
+    with pytest.raises(UserError, match="no checkpoint file"):
+        load_checkpoint(tmp_path / "absent.pth")
+
+
+def test_a_description_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    info = generic_info(model_spec("espnetv2_s1_0"), 2)
+    save_checkpoint(state("espnetv2_s0_5", 2), info, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"describes espnetv2_s1_0 with 2 outputs but holds espnetv2_s0_5"):
+        load_checkpoint(tmp_path / "x.safetensors")
+
+
+def test_an_incomplete_file_is_refused_when_the_model_is_made(tmp_path: Path) -> None:
+    own = state("espnetv2_s0_5", 2)
+    del own["level5.units.1.act.weight"]
+    save_file(own, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"no complete espnetv2_s0_5: .*level5\.units\.1\.act\.weight"):
+        create_model("espnetv2_s0_5", weights=tmp_path / "x.safetensors")
+
+
+def test_official_names_may_carry_dataparallels_prefix_or_not() -> None:
+    own = state("espnetv2_seg_s0_5", 2)
+    for data_parallel in (True, False):
+        official = to_official(own, data_parallel=data_parallel)
+        assert all(name.startswith("module.") == data_parallel for name in official)
+        assert convert_official(official).keys() == own.keys()
+    assert next(iter(to_official(own))).startswith("base_net.")
+    assert next(iter(to_official(state("espnetv2_seg_psp_s0_5")))).startswith("module.net.")
+
+
+def test_converting_something_else_is_refused() -> None:
+    with pytest.raises(UserError, match=r'not an official ESPNetv2 checkpoint: its first parameter is "conv1.weight"'):
+        convert_official({"conv1.weight": torch.zeros(1)})
+    with pytest.raises(UserError, match="it is empty"):
+        to_official({})
