@@ -1,7 +1,13 @@
 """Errors that are the user's to mend. The command line prints them as one line and exits with 2."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class UserError(ValueError):
@@ -26,3 +32,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     match = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     return f'did you mean "{match[0]}"?' if match else f"choose one of {', '.join(names)}"
+
+
+def validation_message(error: ValidationError, known: Iterable[str]) -> str:
+    """The first problem of a configuration as one line: where, what, and for an unknown key the nearest known one."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f'unknown key "{where}": {nearest(str(problem["loc"][-1]), known)}'
+    reason = problem["msg"].removeprefix("Value error, ")
+    shown = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
+    return f"{where or 'content'}: {reason[:1].lower()}{reason[1:]}{shown}"

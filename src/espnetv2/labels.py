@@ -30,6 +30,14 @@ CITYSCAPES = Labels(
 # The ids that the Cityscapes evaluation server expects, in the order of the classes above.
 CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
+CAMVID = Labels(
+    classes=(*("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"),),
+    palette=(
+        *((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0), (192, 128, 128)),
+        *((64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192)),
+    ),
+)
+
 _VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
     *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),

@@ -26,3 +26,13 @@ Batch = Annotated[
     int | None, typer.Option("--batch", min=1, metavar="N", help="Pictures per step; by default 1 on a CPU, 8 on a GPU.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Data = Annotated[Path, typer.Option("--data", metavar="ROOT", help="The data set's folder.")]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        "--dataset", metavar="D", help="Its layout: cityscapes, voc, camvid, masks, list, imagefolder, webdataset, or auto."
+    ),
+]
+MaskScale = Annotated[
+    float, typer.Option("--mask-scale", min=0.001, metavar="F", help="Sides of the masks over those of their pictures.")
+]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,10 +15,10 @@ from torch import Tensor
 from espnetv2.errors import UserError
 from espnetv2.factory import create_model, is_model_name, load_model
 from espnetv2.inference.device import choose_device
-from espnetv2.inference.postprocess import class_map, top_classes
 from espnetv2.inference.prefetch import prefetch
 from espnetv2.inference.results import ClassificationResult, Result, SegmentationResult
 from espnetv2.inference.sources import Item, Source, Stream, open_sources
+from espnetv2.postprocessing import class_map, top_classes
 from espnetv2.weights.catalogue import find_weights
 from espnetv2.weights.checkpoint import load_checkpoint
 
@@ -87,6 +88,11 @@ class Predictor:
 
     def run(self, stream: Stream, on_error: OnError | None = None) -> Iterator[Result]:
         """Results of an opened stream. With ``on_error``, it is told of what cannot be decoded, and the rest goes on."""
+        for item, picture, logits in self.outputs(stream, on_error):
+            yield self._result(item, picture, logits)
+
+    def outputs(self, stream: Stream, on_error: OnError | None = None) -> Iterator[tuple[Item, Image.Image, Tensor]]:
+        """Item, picture and the network's output for it, of an opened stream; ``on_error`` as in ``run``."""
         depth = 2 * self.batch_size + DECODING_THREADS
         batch: list[Prepared] = []
         for prepared in prefetch(stream.items, self._prepare, workers=DECODING_THREADS, depth=depth):
@@ -115,22 +121,30 @@ class Predictor:
         out: Tensor = self.model(images.to(self.device, non_blocking=True))
         return out
 
-    def _predict(self, batch: list[Prepared]) -> Iterator[Result]:
+    @torch.inference_mode()
+    def class_map(self, logits: Tensor, size: tuple[int, int]) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+        """Class of every pixel at ``size`` (height, width) from one picture's logits (outputs, h, w)."""
+        found = class_map(logits, len(self.info.classes), size).cpu().numpy()
+        return found if found.dtype == np.uint8 else found.astype(np.uint16)
+
+    @torch.inference_mode()
+    def ranking(self, logits: Tensor) -> tuple[tuple[int, float], ...]:
+        """The ``top_k`` most probable classes from one picture's logits (outputs,): (index, probability)."""
+        return top_classes(logits, len(self.info.classes), self.top_k)
+
+    def _predict(self, batch: list[Prepared]) -> Iterator[tuple[Item, Image.Image, Tensor]]:
         images = [image for _, _, image, _ in batch if image is not None]
         if not images:
             return
         for (item, picture, _, _), logits in zip(batch, self.logits(torch.stack(images)), strict=True):
             if picture is not None:
-                yield self._result(item, picture, logits)
+                yield item, picture, logits
 
-    @torch.inference_mode()
     def _result(self, item: Item, picture: Image.Image, logits: Tensor) -> Result:
-        classes = len(self.info.classes)
         if self.info.task == "classification":
-            top = top_classes(logits, classes, self.top_k)
+            top = self.ranking(logits)
             return ClassificationResult(item.source, item.stem, picture, top, self.info, item.frame, item.fps)
-        found = class_map(logits, classes, (picture.height, picture.width)).cpu().numpy()
-        indices = found if found.dtype == np.uint8 else found.astype(np.uint16)
+        indices = self.class_map(logits, (picture.height, picture.width))
         return SegmentationResult(item.source, item.stem, picture, indices, self.info, item.frame, item.fps)
 
 

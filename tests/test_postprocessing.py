@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from espnetv2.inference import postprocess
-from espnetv2.inference.postprocess import class_map, top_classes
+from espnetv2 import postprocessing
+from espnetv2.postprocessing import class_map, top_classes
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (16, 24), (33, 47), (64, 96), (200, 3)])
 def test_in_bands_it_is_the_same_as_at_once(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postprocess, "BAND_VALUES", 500)
+    monkeypatch.setattr(postprocessing, "BAND_VALUES", 500)
     logits = torch.randn(6, 16, 24)
     whole = F.interpolate(logits[None, :5], size=size, mode="bilinear", align_corners=False)[0]
     found = class_map(logits, 5, size)

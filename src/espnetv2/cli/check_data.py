@@ -1,0 +1,76 @@
+"""``espnetv2 check-data``: find what is wrong with a data set before a single step of training."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from espnetv2.cli import options
+from espnetv2.cli.output import print_json, progress_bar, stderr, stdout
+
+if TYPE_CHECKING:
+    from espnetv2.data.check import Report
+
+
+def check_data(
+    data: options.Data,
+    dataset: options.Dataset = "auto",
+    split: Annotated[
+        list[str] | None, typer.Option("--split", metavar="S", help="Repeatable; by default train and val.")
+    ] = None,
+    mask_scale: options.MaskScale = 1.0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the contact sheets.")] = Path("check-data"),
+    json: options.Json = False,
+) -> int:
+    """Decode every picture and label: pairs, sizes, label values, class frequencies, and a contact sheet to look at.
+
+    Ends with exit code 2 where something makes training impossible.
+    """
+    from espnetv2.data.check import check_split, contact_sheet
+    from espnetv2.data.layouts import open_dataset
+    from espnetv2.files import atomic_path, writable_folder
+
+    opened = [open_dataset(dataset, data, name, mask_scale=mask_scale) for name in split or ("train", "val")]
+    writable_folder(out)
+    reports = []
+    for labelled in opened:
+        with progress_bar() as progress:
+            task = progress.add_task(f"checking {labelled.split}", total=len(labelled))
+            report = check_split(labelled, on_image=partial(progress.advance, task))
+        reports.append(report)
+        sheet = out / f"{labelled.split}.png"
+        if len(report.errors) < len(labelled):
+            with atomic_path(sheet) as path:
+                contact_sheet(labelled).save(path)
+        if not json:
+            _print_report(report, sheet)
+    if json:
+        print_json([report.to_dict() for report in reports])
+    problems = [error for report in reports for error in report.errors]
+    for error in problems:
+        stderr().print(f"espnetv2: error: {error}", markup=False, highlight=False, soft_wrap=True)
+    return 2 if problems else 0
+
+
+def _print_report(report: Report, sheet: Path) -> None:
+    from rich.table import Table
+
+    console = stdout()
+    sizes = ", ".join(f"{w}x{h} ({count})" for (w, h), count in report.sizes.most_common(5))
+    console.print(f"{report.split}: {report.images} pictures, layout {report.layout}", highlight=False)
+    console.print(f"  sizes: {sizes}{', …' if len(report.sizes) > 5 else ''}", highlight=False)
+    if report.unlabelled:
+        console.print(f"  pixels without a class: {report.unlabelled:.1%}", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("  class")
+    table.add_column("share", justify="right")
+    for name, share in report.frequencies.items():
+        table.add_row(f"  {name}", f"{share:.2%}")
+    console.print(table)
+    for warning in report.warnings:
+        console.print(f"  note: {warning}", highlight=False, markup=False, soft_wrap=True)
+    if sheet.is_file():
+        console.print(f"  contact sheet: {sheet}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,94 @@
+"""``espnetv2 evaluate``: how good a network is on labelled pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from espnetv2.cli import options
+from espnetv2.cli.output import print_json, progress_bar, stderr, stdout
+from espnetv2.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    from espnetv2.metrics import Metrics
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="NAME[.TAG]", help="A model of `espnetv2 models`, or a checkpoint file.")],
+    data: options.Data,
+    dataset: options.Dataset = "auto",
+    split: Annotated[str, typer.Option("--split", metavar="S", help="Which part of the data set.")] = "val",
+    weights: options.Weights = None,
+    size: options.Size = None,
+    mask_scale: options.MaskScale = 1.0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the plots.")] = Path("evaluation"),
+    device: options.Device = "auto",
+    devices: Annotated[
+        int, typer.Option("--devices", min=1, metavar="N", help="Processes to share the work, one a device.")
+    ] = 1,
+    batch: options.Batch = None,
+    weights_dir: options.WeightsDir = None,
+    json: options.Json = False,
+) -> None:
+    """Compare predictions with every label of a split: mean IoU, or top-1 and top-5, with plots.
+
+    A prediction is what `predict` gives; a class map is compared at the label's own resolution. Figures are in percent.
+    """
+    from espnetv2.data.layouts import open_dataset
+    from espnetv2.evaluation.evaluate import PredictorOptions, evaluate, evaluate_on_devices
+    from espnetv2.files import writable_folder
+    from espnetv2.preprocessing import parse_size
+
+    labelled = open_dataset(dataset, data, split, mask_scale=mask_scale)
+    wanted = parse_size(size) if size else None
+    choices = PredictorOptions(model, weights, device, wanted, batch, weights_dir)
+    with progress_bar() as progress:
+        task = progress.add_task("evaluating", total=len(labelled))
+        if devices == 1:
+            predictor = choices.make()
+            writable_folder(out)
+            metrics = evaluate(predictor, labelled, lambda: progress.advance(task))
+        else:
+            writable_folder(out)
+            metrics = evaluate_on_devices(choices, labelled, devices, lambda: progress.advance(task))
+    report = {"model": model, "dataset": labelled.layout, "split": split, **metrics.report()}
+    plots = _plot(metrics, out)
+    if json:
+        print_json(report | {"plots": [str(path) for path in plots]})
+    else:
+        _print_table(report, plots)
+
+
+def _plot(metrics: Metrics, out: Path) -> list[Path]:
+    from espnetv2.evaluation.plots import plot_confusion, plot_per_class
+
+    confusion, per_class = out / "confusion.png", out / "per_class.png"
+    try:
+        plot_confusion(metrics, confusion)
+        plot_per_class(metrics, per_class)
+    except MissingPackageError as error:
+        stderr().print(f"espnetv2: no plots: {error}", markup=False, highlight=False, soft_wrap=True)
+        return []
+    return [confusion, per_class]
+
+
+def _print_table(report: dict[str, Any], plots: list[Path]) -> None:
+    from rich.table import Table
+
+    segmentation = "miou" in report
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class")
+    table.add_column("IoU, %" if segmentation else "accuracy, %", justify="right")
+    for name, value in report["per_class_iou" if segmentation else "per_class_accuracy"].items():
+        table.add_row(name, "does not occur" if value is None else f"{value:.2f}")
+    stdout().print(table)
+    keys = ("miou", "pixel_accuracy") if segmentation else ("top1", "top5")
+    names = {"miou": "mean IoU", "pixel_accuracy": "pixel accuracy", "top1": "top-1", "top5": "top-5"}
+    figures = ", ".join(f"{names[key]} {report[key]:.2f} %" for key in keys)
+    stdout().print(f"\n{figures}, {report['images']} pictures", highlight=False)
+    if report.get("absent"):
+        stdout().print(f"without a label: {', '.join(report['absent'])}", highlight=False, markup=False)
+    if plots:
+        stdout().print(f"plots: {', '.join(map(str, plots))}", highlight=False, markup=False, soft_wrap=True)

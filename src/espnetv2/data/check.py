@@ -1,0 +1,199 @@
+"""Look a data set over before anything is trained on it. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from espnetv2.data.dataset import ClassificationData, LabelledData, SegmentationData
+from espnetv2.errors import UserError
+from espnetv2.inference.drawing import blend, with_legend
+from espnetv2.labels import distinct_palette
+
+SHOWN_FILES = 5
+QUICK_SAMPLES = 24
+THREADS = 2
+SIZE_TOLERANCE = 0.02
+OnImage = Callable[[], None]
+
+
+@dataclass
+class Report:
+    """What was found in a split.
+
+    Attributes:
+        layout: name of the layout.
+        split: name of the split.
+        images: pictures in the split.
+        looked_at: pictures that were decoded.
+        sizes: how often each picture size (width, height) occurs.
+        frequencies: share of the labelled pixels, or of the pictures, of each class.
+        unlabelled: share of the pixels without a class.
+        errors: what makes training or evaluation impossible.
+        warnings: what may be meant.
+    """
+
+    layout: str
+    split: str
+    images: int
+    looked_at: int = 0
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    frequencies: dict[str, float] = field(default_factory=dict)
+    unlabelled: float = 0.0
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        sizes = {f"{width}x{height}": count for (width, height), count in self.sizes.most_common()}
+        return {**vars(self), "sizes": sizes}
+
+
+@dataclass
+class _Finding:
+    """What one picture and its label gave."""
+
+    size: tuple[int, int] | None = None
+    counts: npt.NDArray[np.int64] | None = None
+    error: str | None = None
+    unknown: frozenset[Any] = frozenset()
+    name: str = ""
+
+
+def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = lambda: None) -> Report:
+    """Decode pictures and labels and count what they hold.
+
+    Args:
+        data: the split.
+        quick: look at a few pictures spread over the split, not at all.
+        on_image: called after each picture.
+    """
+    report = Report(data.layout, data.split, len(data))
+    count = len(data)
+    chosen = sorted({round(i) for i in np.linspace(0, count - 1, min(count, QUICK_SAMPLES))}) if quick else range(count)
+    classes = len(data.labels.classes)
+    totals = np.zeros(256, np.int64)
+    unknown: dict[Any, list[str]] = {}
+    look = partial(_look_at_mask, data) if isinstance(data, SegmentationData) else partial(_look_at_picture, data)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for finding in pool.map(look, chosen):
+            report.looked_at += 1
+            if finding.size is not None:
+                report.sizes[finding.size] += 1
+            if finding.counts is not None:
+                totals += finding.counts
+            if finding.error is not None:
+                report.errors.append(finding.error)
+            for value in finding.unknown:
+                unknown.setdefault(value, []).append(finding.name)
+            on_image()
+    if isinstance(data, ClassificationData):
+        totals[:] = 0
+        totals = np.bincount([label for _, label in data.items], minlength=classes)
+    elif unknown:
+        report.errors.append(_unknown_values(data, unknown))
+    _count_classes(report, data, totals, complete=not quick)
+    return report
+
+
+def contact_sheet(data: LabelledData, count: int = 12, width: int = 320) -> Image.Image:
+    """Pictures spread over the split with their labels drawn over them, and a legend; those that cannot be decoded are left out."""
+    tiles: list[Image.Image] = []
+    for index in sorted({round(i) for i in np.linspace(0, len(data) - 1, min(count, len(data)))}):
+        try:
+            tiles.append(_tile(data, index, width))
+        except UserError:
+            continue
+    if not tiles:
+        raise UserError(f"no picture of the split {data.split} can be decoded")
+    columns = min(4, len(tiles))
+    height = max(tile.height for tile in tiles)
+    sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
+    for index, tile in enumerate(tiles):
+        sheet.paste(tile, ((index % columns) * width, (index // columns) * height))
+    if isinstance(data, ClassificationData):
+        return sheet
+    return with_legend(sheet, list(zip(data.labels.classes, data.labels.palette, strict=True)))
+
+
+def _tile(data: LabelledData, index: int, width: int) -> Image.Image:
+    if isinstance(data, ClassificationData):
+        blob, label = data.items[index]
+        picture = _fit(blob.picture(), width)
+        return with_legend(picture, [(data.labels.classes[label], distinct_palette(label + 1)[label])])
+    picture = _fit(data.pairs[index][0].picture(), width)
+    mask = Image.fromarray(data.mask(index)).resize(picture.size, Image.Resampling.NEAREST)
+    # Pixels without a class stay white.
+    colours = np.full((256, 3), 255, np.uint8)
+    colours[: len(data.labels.palette)] = data.labels.palette
+    return blend(picture, colours, np.asarray(mask))
+
+
+def _fit(picture: Image.Image, width: int) -> Image.Image:
+    return picture.resize((width, max(1, round(picture.height * width / picture.width))))
+
+
+def _look_at_picture(data: ClassificationData, index: int) -> _Finding:
+    blob, _ = data.items[index]
+    try:
+        return _Finding(size=blob.picture().size, name=blob.name)
+    except UserError as error:
+        return _Finding(error=str(error), name=blob.name)
+
+
+def _look_at_mask(data: SegmentationData, index: int) -> _Finding:
+    image, mask = data.pairs[index]
+    try:
+        size = image.picture().size
+        classes, unknown = data.codec.inspect(mask.read(), mask.name)
+    except UserError as error:
+        return _Finding(error=str(error), name=image.name)
+    finding = _Finding(size, np.bincount(classes.ravel(), minlength=256), None, frozenset(unknown), mask.name)
+    expected = (size[0] * data.mask_scale, size[1] * data.mask_scale)
+    found = (classes.shape[1], classes.shape[0])
+    # A stated factor rounds to whole pixels in either direction.
+    if any(
+        abs(a - b) > max(1.0, SIZE_TOLERANCE * b) if data.mask_scale != 1 else a != b
+        for a, b in zip(found, expected, strict=True)
+    ):
+        finding.error = (
+            f"{mask.name} is {found[0]}x{found[1]} but its picture {size[0]}x{size[1]}: "
+            "make them the same size, or state the factor with --mask-scale"
+        )
+    return finding
+
+
+def _unknown_values(data: SegmentationData, unknown: dict[Any, list[str]]) -> str:
+    parts = []
+    for value in sorted(unknown)[:SHOWN_FILES]:
+        files = unknown[value]
+        parts.append(f"{value} in {len(files)} file{'s' if len(files) > 1 else ''} such as {files[0]}")
+    more = f" and {len(unknown) - SHOWN_FILES} more values" if len(unknown) > SHOWN_FILES else ""
+    return f"unknown label values: {'; '.join(parts)}{more}: {data.codec.advice(set(unknown))}"
+
+
+def _count_classes(report: Report, data: LabelledData, totals: npt.NDArray[np.int64], *, complete: bool) -> None:
+    names = data.labels.classes
+    counts = totals[: len(names)]
+    labelled = int(counts.sum())
+    report.frequencies = {name: float(n / labelled) if labelled else 0.0 for name, n in zip(names, counts, strict=True)}
+    if isinstance(data, SegmentationData) and totals.sum():
+        report.unlabelled = 1 - labelled / int(totals.sum())
+        if not labelled:
+            report.errors.append(f"no pixel of the split {data.split} has a class")
+        elif (counts > 0).sum() == 1:
+            only = names[int(counts.argmax())]
+            report.errors.append(f'every labelled pixel of the split {data.split} is "{only}": at least two classes are needed')
+    empty = [name for name, n in zip(names, counts, strict=True) if not n]
+    if complete and empty and labelled:
+        report.warnings.append(f"classes that never occur in the split {data.split}: {', '.join(empty)}")
+    if len(report.sizes) > 1:
+        report.warnings.append(f"pictures of {len(report.sizes)} sizes; each is scaled to the network's input")

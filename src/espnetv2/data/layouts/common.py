@@ -1,0 +1,48 @@
+"""What several layouts need: finding files, pairing pictures with masks, the errors of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from espnetv2.data.dataset import Blob, file_blob
+from espnetv2.errors import UserError, nearest
+from espnetv2.images import IMAGE_SUFFIXES
+
+
+def split_folder(parent: Path, split: str) -> Path:
+    """The folder of a split below ``parent``.
+
+    Raises:
+        UserError: there is none; the message names those that there are.
+    """
+    folder = parent / split
+    if not folder.is_dir():
+        there = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+        raise UserError(f'no split "{split}": there is no folder {folder}' + (f"; {nearest(split, there)}" if there else ""))
+    return folder
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """All pictures below a folder, sorted.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not found:
+        raise UserError(f"no picture below {folder}: it needs files such as .jpg or .png")
+    return found
+
+
+def pair(pictures: Iterable[tuple[str, Path]], masks: Mapping[str, Path], where: Path) -> list[tuple[Blob, Blob]]:
+    """Pictures with the masks of the same key.
+
+    Raises:
+        UserError: a picture has no mask.
+    """
+    pictures = list(pictures)
+    without = [path for key, path in pictures if key not in masks]
+    if without:
+        raise UserError(f"{len(without)} of {len(pictures)} pictures have no mask in {where}, the first is {without[0]}")
+    return [(file_blob(path), file_blob(masks[key])) for key, path in pictures]

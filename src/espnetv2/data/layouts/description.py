@@ -1,0 +1,90 @@
+"""``dataset.yaml``: names and colours of a data set of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from espnetv2.data.masks import IGNORE, MAX_CLASSES, MaskCodec
+from espnetv2.errors import UserError, validation_message
+from espnetv2.labels import Colour, Labels, distinct_palette
+
+FILE = "dataset.yaml"
+Channel = Annotated[int, Field(ge=0, le=255)]
+
+
+class Description(BaseModel):
+    """The content of ``dataset.yaml``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    classes: list[str] | dict[int, str]
+    """Names, in the order of the mask values from 0, or by mask value."""
+    palette: list[tuple[Channel, Channel, Channel]] | None = None
+    """A colour per class, in their order: that of RGB masks, and that for drawing."""
+    rgb_masks: bool | None = None
+    """Whether masks are RGB pictures in the palette's colours; by default they are, where there is a palette."""
+    ignore_index: int = IGNORE
+    """Mask value of pixels without a class."""
+    ignore_colours: list[tuple[Channel, Channel, Channel]] = []
+    """Colours of pixels without a class, in RGB masks."""
+
+    @field_validator("palette", "ignore_colours", mode="before")
+    @classmethod
+    def _hexadecimal(cls, value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        return [_colour(item) if isinstance(item, str) else item for item in value]
+
+    def labels(self) -> Labels:
+        """Class names, and their colours: given ones or distinct ones."""
+        names = tuple(self.classes.values() if isinstance(self.classes, dict) else self.classes)
+        return Labels(names, tuple(self.palette) if self.palette else distinct_palette(len(names)))
+
+    def codec(self) -> MaskCodec:
+        """How masks of this data set are read."""
+        values = list(self.classes) if isinstance(self.classes, dict) else range(len(self.classes))
+        by_value = {int(value): index for index, value in enumerate(values)}
+        colours: dict[Colour, int] | None = None
+        if self.palette and self.rgb_masks is not False:
+            colours = dict.fromkeys(self.ignore_colours, IGNORE) | {colour: i for i, colour in enumerate(self.palette)}
+        return MaskCodec({self.ignore_index: IGNORE} | by_value, colours, hint=f"check the classes in {FILE}")
+
+
+def read_description(root: Path) -> Description:
+    """Read ``dataset.yaml``.
+
+    Raises:
+        UserError: it is absent, no YAML, has an unknown key, or does not agree with itself.
+    """
+    path = root / FILE
+    if not path.is_file():
+        raise UserError(f"{path} is missing: it names the classes, such as  classes: [background, road, car]")
+    try:
+        description = Description.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no YAML: {error}") from error
+    except ValidationError as error:
+        raise UserError(f"{path}: {validation_message(error, Description.model_fields)}") from error
+    count = len(description.classes)
+    if not 2 <= count <= MAX_CLASSES:
+        raise UserError(f"{path} names {count} classes: two to {MAX_CLASSES} are needed; name the background too")
+    if description.palette is not None and len(description.palette) != count:
+        raise UserError(f"{path} has {len(description.palette)} colours for {count} classes: give one each")
+    if description.palette is not None and len(set(description.palette)) != count:
+        raise UserError(f"{path} gives two classes the same colour: give each its own")
+    return description
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    digits = text.removeprefix("#")
+    try:
+        value = int(digits, 16) if len(digits) == 6 else -1
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise ValueError(f'"{text}" is no colour: write [255, 0, 0] or "#ff0000"')
+    return value >> 16, value >> 8 & 255, value & 255

@@ -1,0 +1,30 @@
+"""Classification with a folder per class: ``<split>/<class>/*``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from espnetv2.data.dataset import ClassificationData, file_blob
+from espnetv2.data.layouts.common import pictures_below, split_folder
+from espnetv2.errors import UserError
+from espnetv2.images import IMAGE_SUFFIXES
+from espnetv2.labels import Labels
+
+
+def matches(root: Path) -> bool:
+    """Whether the folder looks like this layout."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.glob("*/*/*"))
+
+
+def open_split(root: Path, split: str) -> ClassificationData:
+    """One split; the class folders' names, sorted, are the classes.
+
+    Raises:
+        UserError: fewer than two classes, or a class without pictures.
+    """
+    folder = split_folder(root, split)
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    if len(classes) < 2:
+        raise UserError(f"{folder} has {len(classes)} class folders: at least two are needed, one per class")
+    items = [(file_blob(path), index) for index, home in enumerate(classes) for path in pictures_below(home)]
+    return ClassificationData("imagefolder", split, Labels(tuple(path.name for path in classes), ()), items)

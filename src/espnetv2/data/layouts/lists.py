@@ -1,0 +1,59 @@
+"""The authors' list files: ``<split>.txt`` with a line ``image,label`` per picture, paths relative to the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from espnetv2.data.dataset import SegmentationData, file_blob
+from espnetv2.data.layouts.cityscapes import label_id_codec, train_id_codec
+from espnetv2.data.layouts.description import FILE, read_description
+from espnetv2.data.layouts.voc import voc_codec
+from espnetv2.data.masks import MaskCodec
+from espnetv2.errors import UserError, nearest
+from espnetv2.labels import CITYSCAPES, VOC, Labels
+
+
+def matches(root: Path) -> bool:
+    """Whether the folder looks like this layout."""
+    return any(_is_list(path) for path in root.glob("*.txt"))
+
+
+def open_split(root: Path, split: str) -> SegmentationData:
+    """One split. Classes come from ``dataset.yaml``, or are known from the masks' names (Cityscapes, PASCAL VOC)."""
+    path = root / f"{split}.txt"
+    if not path.is_file():
+        there = sorted(file.stem for file in root.glob("*.txt"))
+        raise UserError(f'no split "{split}": there is no file {path}' + (f"; {nearest(split, there)}" if there else ""))
+    pairs = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        names = [name.strip().lstrip("/") for name in line.split(",")]
+        if len(names) != 2:
+            raise UserError(f'{path}, line {number}: "{line}" is not of the form image,label')
+        for name in names:
+            if not (root / name).is_file():
+                raise UserError(f"{path}, line {number}: there is no file {root / name}")
+        pairs.append((file_blob(root / names[0]), file_blob(root / names[1])))
+    if not pairs:
+        raise UserError(f"{path} is empty: it needs a line image,label per picture")
+    labels, codec = _classes(root, pairs[0][1].name)
+    return SegmentationData("list", split, labels, pairs, codec)
+
+
+def _classes(root: Path, mask: str) -> tuple[Labels, MaskCodec]:
+    if (root / FILE).is_file():
+        description = read_description(root)
+        return description.labels(), description.codec()
+    if "labelTrainIds" in mask:
+        return CITYSCAPES, train_id_codec()
+    if "labelIds" in mask:
+        return CITYSCAPES, label_id_codec()
+    if "SegmentationClass" in mask:
+        return VOC, voc_codec()
+    raise UserError(f"the classes of {mask} are not known: name them in {root / FILE}")
+
+
+def _is_list(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().count(",") == 1

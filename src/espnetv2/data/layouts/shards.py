@@ -1,0 +1,106 @@
+"""Tar shards in the form of WebDataset: ``<split>-*.tar`` or ``<split>/*.tar``, a sample's files sharing the name up to a dot.
+
+The shards' tables of contents are read once, and samples from then on at their offset: pictures can be shuffled over all
+shards, shared out among devices, and a run resumed within an epoch, which a stream of shards does not allow.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+from espnetv2.data.dataset import Blob, ClassificationData, LabelledData, SegmentationData
+from espnetv2.data.layouts.description import FILE, read_description
+from espnetv2.errors import UserError
+from espnetv2.images import IMAGE_SUFFIXES
+from espnetv2.labels import Labels, generic_labels
+
+CLASSES_FILE = "classes.json"
+_PICTURES = {suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES}
+_MASKS = ("mask.png", "seg.png", "label.png")
+Sample = dict[str, Blob]
+
+
+def matches(root: Path) -> bool:
+    """Whether the folder looks like this layout."""
+    return any(root.glob("*.tar")) or any(root.glob("*/*.tar"))
+
+
+def open_split(root: Path, split: str) -> LabelledData:
+    """One split: classification with ``.cls`` files (a class number in text), segmentation with ``.mask.png`` files.
+
+    Class names come from ``dataset.yaml``, or for classification from ``classes.json``, a list.
+
+    Raises:
+        UserError: no shards, a damaged one, a sample without picture or label.
+    """
+    paths = sorted([*root.glob(f"{split}-*.tar"), *root.glob(f"{split}.tar"), *(root / split).glob("*.tar")])
+    if not paths:
+        raise UserError(f'no split "{split}": there are no files {root / f"{split}-*.tar"} or {root / split / "*.tar"}')
+    samples = [sample for path in paths for sample in _read_index(path)]
+    if not samples:
+        raise UserError(f"{paths[0]} and its fellows hold no samples: they need files such as 0001.jpg and 0001.cls")
+    return _classification(root, split, samples) if "cls" in samples[0] else _segmentation(root, split, samples)
+
+
+def _read_index(path: Path) -> list[Sample]:
+    samples: dict[str, Sample] = {}
+    try:
+        with tarfile.open(path) as shard:
+            for member in shard:
+                if not member.isfile():
+                    continue
+                folder, _, name = member.name.rpartition("/")
+                key, _, kind = name.partition(".")
+                blob = Blob(f"{path}:{member.name}", path, member.offset_data, member.size)
+                samples.setdefault(f"{folder}/{key}", {})[kind.lower()] = blob
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{path} is damaged or no tar file ({error}): make the shard again") from error
+    return list(samples.values())
+
+
+def _picture(sample: Sample) -> Blob:
+    for kind, blob in sample.items():
+        if kind in _PICTURES:
+            return blob
+    raise UserError(f"{next(iter(sample.values())).name}: its sample has no picture, such as .jpg")
+
+
+def _segmentation(root: Path, split: str, samples: list[Sample]) -> SegmentationData:
+    description = read_description(root)
+    pairs = []
+    for sample in samples:
+        mask = next((sample[kind] for kind in _MASKS if kind in sample), None)
+        # A picture in JPEG and its mask in PNG may share the name.
+        mask = mask or (sample.get("png") if "png" in sample and len(_PICTURES & sample.keys()) > 1 else None)
+        if mask is None:
+            raise UserError(f"{_picture(sample).name}: its sample has no mask, such as .mask.png")
+        picture = next(blob for kind, blob in sample.items() if kind in _PICTURES and blob is not mask)
+        pairs.append((picture, mask))
+    return SegmentationData("webdataset", split, description.labels(), pairs, description.codec())
+
+
+def _classification(root: Path, split: str, samples: list[Sample]) -> ClassificationData:
+    items = []
+    for sample in samples:
+        if "cls" not in sample:
+            raise UserError(f"{_picture(sample).name}: its sample has no class, a file .cls")
+        text = sample["cls"].read().decode("ascii", "replace").strip()
+        if not text.isdecimal():
+            raise UserError(f'{sample["cls"].name}: "{text}" is no class number')
+        items.append((_picture(sample), int(text)))
+    highest = max(index for _, index in items)
+    labels = _class_names(root, highest)
+    if highest >= len(labels.classes):
+        raise UserError(f"the shards of {split} have class {highest}, but {len(labels.classes)} classes are named")
+    return ClassificationData("webdataset", split, labels, items)
+
+
+def _class_names(root: Path, highest: int) -> Labels:
+    if (root / FILE).is_file():
+        return Labels(read_description(root).labels().classes, ())
+    path = root / CLASSES_FILE
+    if path.is_file():
+        return Labels(tuple(str(name) for name in json.loads(path.read_text("utf-8"))), ())
+    return Labels(generic_labels(highest + 1).classes, ())

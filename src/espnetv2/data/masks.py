@@ -1,0 +1,107 @@
+"""From mask files to class indices: index masks, label ids, RGB masks. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from espnetv2.errors import UserError
+from espnetv2.labels import CITYSCAPES_LABEL_IDS, Colour
+
+IGNORE = 255
+MAX_CLASSES = 255
+_UNKNOWN = 256
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class MaskCodec:
+    """How the values of a data set's masks map to classes.
+
+    Attributes:
+        values: stored value -> class index, or 255 for "no class".
+        colours: the same for RGB masks; None where masks hold values.
+        hint: what to look into where unknown values are found.
+    """
+
+    values: Mapping[int, int]
+    colours: Mapping[Colour, int] | None = None
+    hint: str = "check the class list"
+
+    def decode(self, content: bytes, name: str) -> npt.NDArray[np.uint8]:
+        """Class of every pixel (H, W) of a mask file.
+
+        Raises:
+            UserError: it is damaged, of another kind, or holds values that are in no list.
+        """
+        classes, unknown = self.inspect(content, name)
+        if unknown:
+            shown = ", ".join(str(value) for value in sorted(unknown)[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
+            raise UserError(f"{name}: unknown label values {shown}: {self.advice(unknown)}")
+        return classes
+
+    def inspect(self, content: bytes, name: str) -> tuple[npt.NDArray[np.uint8], set[int] | set[Colour]]:
+        """Like ``decode``, but unknown values become 255 and are returned.
+
+        Raises:
+            UserError: the file is damaged or of another kind.
+        """
+        try:
+            with Image.open(io.BytesIO(content)) as mask:
+                mask.load()
+                colourful = mask.mode in ("RGB", "RGBA", "CMYK", "YCbCr") or (self.colours is not None and mask.mode == "P")
+                pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(f"{name}: the mask is damaged or no picture ({error})") from error
+        if not colourful:
+            return self._from_values(pixels.astype(np.int64))
+        if self.colours is not None:
+            return self._from_colours(pixels, self.colours)
+        if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
+            return self._from_values(pixels[..., 0].astype(np.int64))
+        raise UserError(
+            f"{name}: this is an RGB mask, but class indices are expected: give the colours as palette in dataset.yaml"
+        )
+
+    def advice(self, unknown: set[int] | set[Colour]) -> str:
+        """What probably went wrong, given values that are in no list."""
+        numbers = {value for value in unknown if isinstance(value, int)}
+        label_ids = set(range(34))
+        if numbers and numbers <= label_ids and numbers & set(CITYSCAPES_LABEL_IDS) and "trainIds" in self.hint:
+            return "this looks like a labelIds file where trainIds are expected"
+        return self.hint
+
+    @cached_property
+    def _table(self) -> npt.NDArray[np.uint16]:
+        table = np.full(65_536, _UNKNOWN, np.uint16)
+        for value, index in self.values.items():
+            table[value] = index
+        return table
+
+    def _from_values(self, values: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], set[int]]:
+        classes = self._table[values.clip(0, 65_535)]
+        unknown = classes == _UNKNOWN
+        found = {int(value) for value in np.unique(values[unknown])} if unknown.any() else set()
+        return np.where(unknown, IGNORE, classes).astype(np.uint8), found
+
+    def _from_colours(
+        self, pixels: npt.NDArray[np.uint8], colours: Mapping[Colour, int]
+    ) -> tuple[npt.NDArray[np.uint8], set[Colour]]:
+        codes = (pixels.astype(np.int64) * np.array([65_536, 256, 1])).sum(-1)
+        known = sorted((65_536 * r + 256 * g + b, index) for (r, g, b), index in colours.items())
+        keys, indices = np.array([key for key, _ in known]), np.array([index for _, index in known], np.uint8)
+        position = np.searchsorted(keys, codes).clip(0, len(keys) - 1)
+        unknown = keys[position] != codes
+        found = {(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in np.unique(codes[unknown])} if unknown.any() else set()
+        return np.where(unknown, IGNORE, indices[position]).astype(np.uint8), found
+
+
+def index_codec(count: int, *, ignore: tuple[int, ...] = (IGNORE,), hint: str = "check the class list") -> MaskCodec:
+    """Masks that hold class indices 0 to ``count`` - 1, and ``ignore`` where there is no class."""
+    return MaskCodec({index: index for index in range(count)} | dict.fromkeys(ignore, IGNORE), hint=hint)

@@ -1,0 +1,1 @@
+"""Evaluation: predictions against labels, over a whole split."""
