@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,8 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.data.dataset import ClassificationData, LabelledData, SegmentationData
+from espnetv2.drawing import blend, with_legend
 from espnetv2.errors import UserError
-from espnetv2.inference.drawing import blend, with_legend
 from espnetv2.labels import distinct_palette
 
 SHOWN_FILES = 5
@@ -105,13 +106,17 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
 
 
 def contact_sheet(data: LabelledData, count: int = 12, width: int = 320) -> Image.Image:
-    """Pictures spread over the split with their labels drawn over them, and a legend; those that cannot be decoded are left out."""
+    """Pictures spread over the split with their labels drawn over them, and a legend.
+
+    What cannot be decoded is left out.
+
+    Raises:
+        UserError: nothing can be decoded.
+    """
     tiles: list[Image.Image] = []
     for index in sorted({round(i) for i in np.linspace(0, len(data) - 1, min(count, len(data)))}):
-        try:
+        with suppress(UserError):
             tiles.append(_tile(data, index, width))
-        except UserError:
-            continue
     if not tiles:
         raise UserError(f"no picture of the split {data.split} can be decoded")
     columns = min(4, len(tiles))

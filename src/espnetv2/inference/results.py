@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from espnetv2.drawing import blend, percent, with_caption, with_legend
 from espnetv2.errors import UserError
 from espnetv2.files import atomic_path
-from espnetv2.inference.drawing import blend, percent, with_caption, with_legend
 from espnetv2.info import ModelInfo
 from espnetv2.labels import CITYSCAPES, CITYSCAPES_LABEL_IDS
 
