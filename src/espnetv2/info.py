@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from espnetv2.labels import Labels, generic_labels
@@ -30,6 +32,8 @@ class ModelInfo(BaseModel):
     """Where the weights come from."""
     metrics: dict[str, float] = {}
     """Figures on the validation set, in percent."""
+    recipe: dict[str, Any] | None = None
+    """What the weights were trained by, where that is known."""
     version: str | None = None
     """Version of this package that wrote the file."""
 

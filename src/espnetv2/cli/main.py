@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from espnetv2 import __version__
-from espnetv2.cli import check_data, evaluate, models, predict
+from espnetv2.cli import check_data, evaluate, models, predict, train
 from espnetv2.cli.output import fail
 from espnetv2.errors import UserError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(name="predict")(predict.predict)
+app.command(name="train")(train.train)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="check-data")(check_data.check_data)
 app.command(name="models")(models.models)

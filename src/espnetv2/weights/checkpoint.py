@@ -57,7 +57,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise UserError(f'no checkpoint file "{path}": check the path')
-    tensors, metadata = _read_safetensors(path) if _is_safetensors(path) else (_read_torch(path), {})
+    tensors, metadata = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     try:
         official = is_official(tensors)
         state_dict = convert_official(tensors) if official else dict(tensors)
@@ -92,7 +92,7 @@ def _read_safetensors(path: Path) -> tuple[StateDict, dict[str, str]]:
         raise UserError(f"{path} is damaged ({error}): get the file again") from error
 
 
-def _read_torch(path: Path) -> StateDict:
+def _read_torch(path: Path) -> tuple[StateDict, dict[str, str]]:
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -100,7 +100,8 @@ def _read_torch(path: Path) -> StateDict:
         raise UserError(_refusal(path, str(error))) from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is damaged or no checkpoint ({type(error).__name__}): get the file again") from error
-    return _unwrap(path, content)
+    described = isinstance(content, dict) and isinstance(content.get(METADATA_KEY), str)
+    return _unwrap(path, content), {METADATA_KEY: content[METADATA_KEY]} if described else {}
 
 
 def _refusal(path: Path, reason: str) -> str:
@@ -117,9 +118,11 @@ def _unwrap(path: Path, content: object) -> StateDict:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not parameters: save the model's state_dict()")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    # A training file calls the network inside its training module "model".
-    inner = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    return inner or tensors
+    # A training run keeps the network as "model", and what it validates, if that is not the same, as "average".
+    for prefix in ("average.", "model."):
+        if inner := {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}:
+            return inner
+    return tensors
 
 
 def _recognise(path: Path, layout: str, state_dict: StateDict) -> ModelSpec:

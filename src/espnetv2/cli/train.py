@@ -1,0 +1,65 @@
+"""``espnetv2 train``: train a network on one's own pictures, or by a published recipe."""
+
+from __future__ import annotations
+
+import signal
+from enum import Enum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from espnetv2.cli import options
+from espnetv2.cli.output import fail, stderr, stdout
+from espnetv2.errors import MissingPackageError
+
+
+class Precision(str, Enum):
+    """Arithmetic of the training."""
+
+    AUTO = "auto"
+    FULL = "32-true"
+    BF16 = "bf16-mixed"
+    FP16 = "16-mixed"
+
+
+def train(
+    recipe: Annotated[str, typer.Option("--recipe", metavar="R", help="A recipe of the package, or a YAML file.")],
+    model: Annotated[str, typer.Option("--model", metavar="NAME", help="A model of `espnetv2 models`.")],
+    data: options.Data,
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")],
+    init: Annotated[
+        str | None, typer.Option("--init", metavar="WEIGHTS", help="Start from MODEL.TAG, a tag, or a checkpoint file.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe, such as loss.ohem=0.7.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from RUN/last.ckpt, exactly.")] = False,
+    device: options.Device = "auto",
+    devices: Annotated[int, typer.Option("--devices", min=1, metavar="N", help="Devices on this machine.")] = 1,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, metavar="N", help="Machines, started by torchrun or SLURM.")] = 1,
+    precision: Annotated[
+        Precision, typer.Option("--precision", help="By default bfloat16 or float16 on a GPU.")
+    ] = Precision.AUTO,
+    weights_dir: options.WeightsDir = None,
+) -> None:
+    """Train by a recipe; RUN receives the resolved recipe, metrics, plots, samples, last.ckpt and best.safetensors."""
+    for package in ("lightning", "matplotlib", "tensorboard"):
+        if find_spec(package) is None:
+            raise MissingPackageError(package, "train", "training")
+    from espnetv2.training.keeper import StoppedError
+    from espnetv2.training.recipe import load_recipe
+    from espnetv2.training.run import Hardware
+    from espnetv2.training.run import train as run
+
+    def say(line: str) -> None:
+        stderr().print(line, markup=False, highlight=False, soft_wrap=True)
+
+    hardware = Hardware(device, devices, nodes, precision.value)
+    resolved = load_recipe(recipe, changes or ())
+    try:
+        best = run(resolved, model, data, out, init=init, resume=resume, hardware=hardware, weights_dir=weights_dir, say=say)
+    except StoppedError:
+        fail(f"stopped by a signal; the state is saved: go on with --resume --out {out}", 128 + signal.SIGTERM)
+    stdout().print(f"best weights: {best}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Training: recipes, schedules, losses, batches, and the run that ties them together."""

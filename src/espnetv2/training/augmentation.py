@@ -1,0 +1,131 @@
+"""Vary training pictures. All chance comes from the generator given, so a picture's variation follows from its key alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+
+from espnetv2.data.masks import IGNORE
+from espnetv2.training.recipe import Augmentation
+
+Generator = np.random.Generator
+Mask = npt.NDArray[np.uint8]
+_ERASED_AREA = (0.02, 0.25)
+
+
+def vary_for_segmentation(
+    picture: Image.Image, mask: Mask, size: tuple[int, int], options: Augmentation, rng: Generator
+) -> tuple[Image.Image, Mask]:
+    """Scale, cut out, mirror and recolour a picture, and its mask alike.
+
+    Only the part that is cut out is resampled. Where the scaled picture is smaller than the input, the rest is black and
+    without class.
+
+    Args:
+        picture: of any size.
+        mask: class of every pixel, of any size, covering the same view.
+        size: height and width of the result.
+        options: how.
+        rng: where chance comes from.
+    """
+    height, width = size
+    scale = _draw_scale(options, rng)
+    reference = (width, height) if options.scale_of == "input" else picture.size
+    scaled = (max(1, round(reference[0] * scale)), max(1, round(reference[1] * scale)))
+    seen = (min(width, scaled[0]), min(height, scaled[1]))
+    corner = (int(rng.integers(scaled[0] - seen[0] + 1)), int(rng.integers(scaled[1] - seen[1] + 1)))
+    offset = (int(rng.integers(width - seen[0] + 1)), int(rng.integers(height - seen[1] + 1)))
+    shares = (
+        corner[0] / scaled[0],
+        corner[1] / scaled[1],
+        (corner[0] + seen[0]) / scaled[0],
+        (corner[1] + seen[1]) / scaled[1],
+    )
+    image = picture.resize(seen, Image.Resampling.BILINEAR, box=_box(picture.size, shares))
+    labels = Image.fromarray(mask)
+    labels = labels.resize(seen, Image.Resampling.NEAREST, box=_box(labels.size, shares))
+    if seen != (width, height):
+        image, labels = _padded(image, (width, height), offset, 0), _padded(labels, (width, height), offset, IGNORE)
+    if options.flip and rng.random() < 0.5:
+        image, labels = ImageOps.mirror(image), ImageOps.mirror(labels)
+    return vary_colour(image, options.colour, rng), np.asarray(labels)
+
+
+def vary_for_classification(picture: Image.Image, size: tuple[int, int], options: Augmentation, rng: Generator) -> Image.Image:
+    """Cut out a random part, mirror and recolour it."""
+    height, width = size
+    box = _random_part(picture.size, options, rng)
+    image = picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    if options.flip and rng.random() < 0.5:
+        image = ImageOps.mirror(image)
+    image = vary_colour(image, options.colour, rng)
+    if options.trivial_augment:
+        image = _trivial_augment(image, int(rng.integers(2**63 - 1)))
+    if options.erase and rng.random() < options.erase:
+        image = _erased(image, rng)
+    return image
+
+
+def vary_colour(image: Image.Image, strength: float, rng: Generator) -> Image.Image:
+    """Change brightness, contrast and saturation, each by a factor within 1 ± ``strength``."""
+    if strength == 0:
+        return image
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = enhance(image).enhance(float(rng.uniform(1 - strength, 1 + strength)))
+    return image
+
+
+def _draw_scale(options: Augmentation, rng: Generator) -> float:
+    low, high = options.scale
+    if options.log_scale:
+        return math.exp(float(rng.uniform(math.log(low), math.log(high))))
+    return float(rng.uniform(low, high))
+
+
+def _box(size: tuple[int, int], shares: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    return shares[0] * size[0], shares[1] * size[1], shares[2] * size[0], shares[3] * size[1]
+
+
+def _padded(image: Image.Image, size: tuple[int, int], offset: tuple[int, int], value: int) -> Image.Image:
+    canvas = Image.new(image.mode, size, value if image.mode == "L" else (value,) * 3)
+    canvas.paste(image, offset)
+    return canvas
+
+
+def _random_part(size: tuple[int, int], options: Augmentation, rng: Generator) -> tuple[float, float, float, float]:
+    low, high = options.aspect
+    for _ in range(10):
+        area = size[0] * size[1] * float(rng.uniform(*options.scale))
+        aspect = math.exp(float(rng.uniform(math.log(low), math.log(high))))
+        width, height = math.sqrt(area * aspect), math.sqrt(area / aspect)
+        if width <= size[0] and height <= size[1]:
+            left, top = float(rng.uniform(0, size[0] - width)), float(rng.uniform(0, size[1] - height))
+            return left, top, left + width, top + height
+    side = min(size)
+    left, top = (size[0] - side) / 2, (size[1] - side) / 2
+    return left, top, left + side, top + side
+
+
+def _trivial_augment(image: Image.Image, seed: int) -> Image.Image:
+    from torchvision.transforms.v2 import InterpolationMode, TrivialAugmentWide
+
+    # torchvision draws from torch's global generator.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        varied: Image.Image = TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)(image)
+    return varied
+
+
+def _erased(image: Image.Image, rng: Generator) -> Image.Image:
+    area = image.width * image.height * float(rng.uniform(*_ERASED_AREA))
+    aspect = math.exp(float(rng.uniform(-1, 1)))
+    width = min(image.width, max(1, round(math.sqrt(area * aspect))))
+    height = min(image.height, max(1, round(math.sqrt(area / aspect))))
+    pixels = np.array(image)
+    left, top = int(rng.integers(image.width - width + 1)), int(rng.integers(image.height - height + 1))
+    pixels[top : top + height, left : left + width] = rng.integers(0, 256, (height, width, 3))
+    return Image.fromarray(pixels)

@@ -1,0 +1,203 @@
+"""Which pictures make which batch, and how they become tensors. Every variation follows from (seed, epoch, pass, index)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from espnetv2.data.dataset import LabelledData, SegmentationData
+from espnetv2.errors import UserError
+from espnetv2.preprocessing import Preprocessing
+from espnetv2.training.augmentation import vary_for_classification, vary_for_segmentation
+from espnetv2.training.recipe import Recipe
+
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Key:
+    """A picture in a run: the epoch, the pass within it, the picture's index."""
+
+    epoch: int
+    pass_: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of several processes this is."""
+
+    rank: int = 0
+    world: int = 1
+
+
+class EpochBatches(Sampler[list[Key]]):
+    """The batches of an epoch, ``start``ed at any of its steps, for one process.
+
+    The pictures of an optimizer step are the same however many processes and accumulated batches share them.
+
+    Args:
+        count: pictures in the data set.
+        recipe: batch size, passes, seed, accumulation.
+        share: which process.
+    """
+
+    def __init__(self, count: int, recipe: Recipe, share: Share) -> None:
+        self._count = count
+        self._recipe = recipe
+        self._share = share
+        self._epoch = self._first_step = 0
+
+    def start(self, epoch: int, first_step: int = 0) -> None:
+        """Choose the epoch, and how many of its steps are done already."""
+        self._epoch, self._first_step = epoch, first_step
+
+    def __len__(self) -> int:
+        return (steps_per_epoch(self._count, self._recipe) - self._first_step) * self._recipe.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        recipe, per_pass = self._recipe, steps_per_pass(self._count, self._recipe)
+        parts = recipe.accumulate * self._share.world
+        for step in range(self._first_step, steps_per_epoch(self._count, recipe)):
+            pass_, place = divmod(step, per_pass)
+            order = np.random.default_rng([recipe.seed, self._epoch, pass_]).permutation(self._count)
+            # Where the data set is smaller than a batch, it is gone through repeatedly.
+            chosen = np.resize(order, max(self._count, recipe.batch_size))[place * recipe.batch_size :][: recipe.batch_size]
+            pieces = np.array_split(chosen, parts)
+            for round_ in range(recipe.accumulate):
+                piece = pieces[round_ * self._share.world + self._share.rank]
+                yield [Key(self._epoch, pass_, int(index)) for index in piece]
+
+
+def steps_per_pass(count: int, recipe: Recipe) -> int:
+    """Optimizer steps in one pass over the data; a last batch that is not full is left out."""
+    return max(1, count // recipe.batch_size)
+
+
+def steps_per_epoch(count: int, recipe: Recipe) -> int:
+    """Optimizer steps in an epoch."""
+    return steps_per_pass(count, recipe) * len(recipe.pass_scales)
+
+
+Sample = tuple[Tensor, Tensor] | UserError
+Batch = tuple[Tensor, Tensor] | UserError
+ValidationBatch = tuple[Tensor, list[Tensor]] | UserError
+
+
+class TrainingSet(Dataset[Sample]):
+    """Varied training pictures by key: input (3, H, W) and class indices (H, W) or (), or the error that one gave."""
+
+    def __init__(self, data: LabelledData, recipe: Recipe) -> None:
+        self._data = data
+        self._recipe = recipe
+        height, width = recipe.size
+        self._sizes = [(max(1, round(height * scale)), max(1, round(width * scale))) for scale in recipe.pass_scales]
+        self._preprocessing = recipe.preprocessing()
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, key: Key) -> Sample:
+        rng = np.random.default_rng([self._recipe.seed, key.epoch, key.pass_, key.index])
+        size, options = self._sizes[key.pass_], self._recipe.augmentation
+        try:
+            if isinstance(self._data, SegmentationData):
+                picture = self._data.pairs[key.index][0].picture()
+                image, mask = vary_for_segmentation(picture, self._data.mask(key.index), size, options, rng)
+                target = torch.from_numpy(mask.astype(np.int64))
+            else:
+                blob, label = self._data.items[key.index]
+                image = vary_for_classification(blob.picture(), size, options, rng)
+                target = torch.tensor(label)
+        except UserError as error:
+            # As a value: a worker process would wrap an exception in its traceback.
+            return error
+        return torch.from_numpy(self._preprocessing.normalise(np.asarray(image))), target
+
+
+class ValidationSet(Dataset[Sample]):
+    """Pictures prepared as for prediction, and labels as they are."""
+
+    def __init__(self, data: LabelledData, preprocessing: Preprocessing, share: Share) -> None:
+        self._data = data
+        self._preprocessing = preprocessing
+        self._indices = range(share.rank, len(data), share.world)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, place: int) -> Sample:
+        index = self._indices[place]
+        try:
+            if isinstance(self._data, SegmentationData):
+                image, target = self._data.pairs[index][0].picture(), torch.from_numpy(self._data.mask(index))
+            else:
+                blob, label = self._data.items[index]
+                image, target = blob.picture(), torch.tensor(label)
+        except UserError as error:
+            return error
+        return torch.from_numpy(self._preprocessing(image)), target
+
+
+def training_loader(data: LabelledData, recipe: Recipe, batches: EpochBatches, *, pin: bool) -> DataLoader[Sample]:
+    """Loader of the batches that ``batches`` has been started at; its processes live on from epoch to epoch."""
+    return DataLoader(
+        TrainingSet(data, recipe),
+        batch_sampler=batches,
+        num_workers=worker_count(recipe),
+        collate_fn=_stack,
+        pin_memory=pin,
+        multiprocessing_context=_context(recipe),
+        persistent_workers=worker_count(recipe) > 0,
+    )
+
+
+def validation_loader(data: LabelledData, recipe: Recipe, share: Share, *, pin: bool) -> DataLoader[Sample]:
+    """Loader of this process's share of the validation pictures; labels keep their own sizes."""
+    return DataLoader(
+        ValidationSet(data, recipe.preprocessing(), share),
+        batch_size=max(1, min(recipe.batch_size // (recipe.accumulate * share.world), 16)),
+        num_workers=worker_count(recipe),
+        collate_fn=_stack_images,
+        pin_memory=pin,
+        multiprocessing_context=_context(recipe),
+        persistent_workers=worker_count(recipe) > 0,
+    )
+
+
+def worker_count(recipe: Recipe) -> int:
+    """Processes that prepare pictures."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS) if recipe.workers is None else recipe.workers
+
+
+def _context(recipe: Recipe) -> str | None:
+    # A forked child may inherit a lock that another thread of the parent holds; a server process has no such threads.
+    if worker_count(recipe) == 0 or os.name != "posix":
+        return None
+    # So that torch is loaded once, not by every child.
+    multiprocessing.set_forkserver_preload([__name__])
+    return "forkserver"
+
+
+def _stack(samples: Sequence[Sample]) -> Batch:
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+    good = [sample for sample in samples if not isinstance(sample, UserError)]
+    return torch.stack([image for image, _ in good]), torch.stack([target for _, target in good])
+
+
+def _stack_images(samples: Sequence[Sample]) -> ValidationBatch:
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+    good = [sample for sample in samples if not isinstance(sample, UserError)]
+    return torch.stack([image for image, _ in good]), [target for _, target in good]

@@ -1,0 +1,146 @@
+"""The folder of a run: what lies in it, and how it is written."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from espnetv2.errors import UserError
+from espnetv2.files import atomic_path
+from espnetv2.info import ModelInfo
+from espnetv2.training.recipe import Recipe, differences, parse_recipe
+
+INFO_KEY = "espnetv2"
+Row = dict[str, float]
+
+
+class RunFolder:
+    """``recipe.yaml``, ``metrics.csv``, ``last.ckpt``, ``best.safetensors``, plots, samples, TensorBoard's events.
+
+    Args:
+        path: the folder, which need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.yaml"
+        self.metrics = path / "metrics.csv"
+        self.last = path / "last.ckpt"
+        self.best = path / "best.safetensors"
+        self.curves = path / "curves.png"
+        self.confusion = path / "confusion.png"
+        self.samples = path / "samples"
+        self.tensorboard = path / "tensorboard"
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write the resolved recipe."""
+        with writing(self.path), atomic_path(self.recipe) as path:
+            path.write_text(recipe.to_yaml(), encoding="utf-8")
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        """See that ``recipe`` is the one that the run was started with.
+
+        Raises:
+            UserError: it is not; says what changed.
+        """
+        if not self.recipe.is_file():
+            return
+        before = parse_recipe(self.recipe.read_text("utf-8"), str(self.recipe))
+        if changed := differences(before, recipe):
+            raise UserError(
+                f"the recipe is not the one of {self.path} ({'; '.join(changed)}): use it as it was, or another --out"
+            )
+
+    def save(self, state: dict[str, Any], info: ModelInfo) -> None:
+        """Replace ``last.ckpt``; the old one stays until the new one is whole.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written to.
+        """
+        with writing(self.path), atomic_path(self.last) as path:
+            torch.save({**state, INFO_KEY: info.model_dump_json()}, path)
+
+    def load(self) -> dict[str, Any]:
+        """Read ``last.ckpt``.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        try:
+            kept = torch.load(self.last, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise UserError(f"{self.last} is damaged ({type(error).__name__}): start the run anew in another folder") from error
+        if not isinstance(kept, dict) or not {"state_dict", "optimizer", "precision", "step"} <= kept.keys():
+            raise UserError(f"{self.last} is no checkpoint of a run")
+        return kept
+
+
+class MetricsFile:
+    """``metrics.csv``: a row per optimizer step, and one with the validation's figures per validation.
+
+    Args:
+        path: the file.
+        columns: in their order.
+        step: rows beyond this step are dropped: they will be computed again.
+    """
+
+    def __init__(self, path: Path, columns: list[str], step: int) -> None:
+        self._path = path
+        self._columns = columns
+        self.rows = [row for row in read_metrics(path) if row["step"] <= step] if path.is_file() else []
+        with writing(path.parent), atomic_path(path) as partial:
+            partial.write_text(self._text(self.rows, header=True), encoding="utf-8")
+
+    def append(self, rows: list[Row]) -> None:
+        """Add rows to the end.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        self.rows += rows
+        with writing(self._path.parent), self._path.open("a", encoding="utf-8", newline="") as file:
+            file.write(self._text(rows, header=False))
+
+    def _text(self, rows: list[Row], *, header: bool) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The rows of a ``metrics.csv``, without empty cells; a last line that was cut off is left out."""
+    rows = []
+    with path.open(encoding="utf-8", newline="") as file:
+        for cells in csv.DictReader(file):
+            if None in cells or any(value is None for value in cells.values()):
+                continue
+            row = {key: float(value) for key, value in cells.items() if value}
+            if "step" in row:
+                rows.append({**row, "epoch": int(row["epoch"]), "step": int(row["step"])})
+    return rows
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a full disk and the like into an error that says so."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # torch reports a failed write as a RuntimeError.
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error) or "file write failed" in str(error)
+        if isinstance(error, RuntimeError) and not full:
+            raise
+        reason = "the disk is full" if full else str(error)
+        raise UserError(
+            f"cannot write to {folder} ({reason}): make room and go on with --resume; last.ckpt is whole"
+        ) from error

@@ -1,0 +1,191 @@
+"""What happens around the steps: metrics, validation, checkpoints, plots, and stopping when asked to."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import Tensor
+from typing_extensions import override
+
+from espnetv2.data.dataset import LabelledData
+from espnetv2.info import ModelInfo
+from espnetv2.training.folder import MetricsFile, Row, RunFolder, writing
+from espnetv2.training.module import LOSS_CHECK_STEPS, TrainingModule
+from espnetv2.training.plots import draw_samples, plot_curves
+from espnetv2.training.progress import Progress
+from espnetv2.weights.checkpoint import save_checkpoint
+
+FLUSH_STEPS = 10
+
+
+class StoppedError(Exception):
+    """The run was asked to stop (SIGTERM), and has saved its state."""
+
+
+class StopSignal:
+    """Remembers a SIGTERM instead of dying of it; a context manager."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._before: Any = None
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _remember(self, _: int, __: FrameType | None) -> None:
+        self.received = True
+
+
+class Keeper(pl.Callback):
+    """Writes everything that a run leaves behind, and the state to go on from.
+
+    Args:
+        folder: where.
+        info: what the weights are, without figures.
+        val: validation pictures, of which samples are drawn.
+        kept: state to go on from, if any.
+        stop: whether to stop.
+    """
+
+    def __init__(
+        self, folder: RunFolder, info: ModelInfo, val: LabelledData, kept: dict[str, Any] | None, stop: StopSignal
+    ) -> None:
+        self._folder = folder
+        self._info = info
+        self._val = val
+        self._kept = kept
+        self._stop = stop
+        self._best: float | None = kept["best"] if kept else None
+        self._pending: list[tuple[Row, Tensor]] = []
+        self._metrics: MetricsFile | None = None
+        self._board: Any = None
+        self._progress: Progress | None = None
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take back the optimizer's state, open the files."""
+        module = _training(pl_module)
+        if self._kept is not None:
+            module.restore_optimizer(self._kept)
+        if trainer.is_global_zero:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            figures = ["miou", "pixel_accuracy"] if module.recipe.task == "segmentation" else ["top1", "top5"]
+            columns = ["epoch", "step", "lr", "train_loss", "val_loss", *figures]
+            self._metrics = MetricsFile(self._folder.metrics, columns, module.step)
+            self._board = SummaryWriter(str(self._folder.tensorboard), purge_step=module.step + 1)
+            self._progress = Progress(module.recipe.epochs, module.steps_per_epoch, module.step)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After an optimizer step: note its loss; save now and then, and when asked to stop."""
+        module = _training(pl_module)
+        if (batch_idx + 1) % module.recipe.accumulate:
+            return
+        row: Row = {"epoch": module.epoch, "step": module.step + 1, "lr": module.rate}
+        self._pending.append((row, module.finish_step()))
+        on_cpu = module.device.type == "cpu"
+        if on_cpu or module.step % LOSS_CHECK_STEPS == 0:
+            module.check_loss()
+        if on_cpu or module.step % FLUSH_STEPS == 0:
+            self._flush()
+        if module.step % module.steps_per_epoch == 0:
+            return
+        stopping = self._asked_to_stop(trainer)
+        if stopping or module.step % module.recipe.checkpoint_steps == 0:
+            self._save(trainer, module)
+        if stopping:
+            raise StoppedError
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate, keep the best weights, draw, save."""
+        module = _training(pl_module)
+        module.check_loss()
+        self._flush()
+        done = module.epoch
+        if done % module.recipe.validate_every == 0 or done == module.recipe.epochs:
+            self._validate(trainer, module)
+        self._save(trainer, module)
+        if self._asked_to_stop(trainer) and done < module.recipe.epochs:
+            raise StoppedError
+
+    @override
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Close the files, however the run ended."""
+        if self._board is not None:
+            self._board.close()
+        if self._progress is not None:
+            self._progress.close()
+
+    def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        say: Callable[[], None] = self._progress.validated_batch if self._progress else lambda: None
+        loss, metrics = module.validate(say)
+        if not trainer.is_global_zero or self._metrics is None or self._progress is None:
+            return
+        epoch = module.epoch - 1
+        steps = [row["train_loss"] for row in self._metrics.rows if row["epoch"] == epoch and "val_loss" not in row]
+        figures = metrics.summary()
+        row: Row = {"epoch": epoch, "step": module.step, "train_loss": sum(steps) / len(steps), "val_loss": loss, **figures}
+        self._metrics.append([row])
+        for name, value in row.items():
+            if name not in ("epoch", "step"):
+                self._board.add_scalar(f"epoch/{name}", value, module.step)
+        best = figures[module.recipe.metric]
+        if self._best is None or best > self._best:
+            self._best = best
+            info = self._info.model_copy(update={"metrics": {name: round(value, 4) for name, value in figures.items()}})
+            with writing(self._folder.path):
+                save_checkpoint(module.evaluated.state_dict(), info, self._folder.best)
+                _plot_confusion(metrics, self._folder)
+        self._progress.validated(row, module.recipe.metric, self._best)
+        with writing(self._folder.path):
+            plot_curves(self._metrics.rows, module.recipe.metric, self._folder.curves)
+            self._folder.samples.mkdir(exist_ok=True)
+            draw_samples(module, self._val, self._info, self._folder.samples / f"epoch_{epoch:04d}.jpg")
+
+    def _flush(self) -> None:
+        rows = [{**row, "train_loss": float(loss)} for row, loss in self._pending]
+        self._pending = []
+        if self._metrics is None or self._progress is None or not rows:
+            return
+        self._metrics.append(rows)
+        self._progress.stepped(len(rows), rows[-1])
+        for row in rows:
+            self._board.add_scalar("step/train_loss", row["train_loss"], int(row["step"]))
+            self._board.add_scalar("step/lr", row["lr"], int(row["step"]))
+
+    def _save(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        module.check_loss()
+        self._flush()
+        if trainer.is_global_zero:
+            self._folder.save({**module.state_to_keep(), "best": self._best}, self._info)
+        trainer.strategy.barrier("saved")
+
+    def _asked_to_stop(self, trainer: pl.Trainer) -> bool:
+        # One process may have heard the signal a step before another: all stop if any has.
+        return bool(trainer.strategy.reduce_boolean_decision(self._stop.received, all=False))
+
+
+def _training(module: pl.LightningModule) -> TrainingModule:
+    assert isinstance(module, TrainingModule)
+    return module
+
+
+def _plot_confusion(metrics: Any, folder: RunFolder) -> None:
+    from espnetv2.evaluation.plots import plot_confusion
+
+    plot_confusion(metrics, folder.confusion)

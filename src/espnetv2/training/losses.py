@@ -1,0 +1,83 @@
+"""Cross-entropy as a sum and what to divide it by, so that several devices can divide by what they have together."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from espnetv2.training.recipe import Loss
+
+IGNORE = 255
+
+
+class Parts(NamedTuple):
+    """A weighted sum of losses, and the sum of the weights: their quotient is the mean."""
+
+    total: Tensor
+    weight: Tensor
+
+
+def weights_from_shares(shares: npt.NDArray[np.float64]) -> list[float]:
+    """Class weights 1/ln(1.10 + p) for each class's share p of the labelled pixels, as in the published recipes."""
+    return [1 / math.log(1.10 + float(share)) for share in shares]
+
+
+class CrossEntropy(nn.Module):
+    """Cross-entropy with class weights, label smoothing and online hard example mining.
+
+    Args:
+        loss: what to do.
+        class_weights: one per output, or None.
+
+    """
+
+    weights: Tensor | None
+
+    def __init__(self, loss: Loss, class_weights: list[float] | None = None) -> None:
+        super().__init__()
+        self.loss = loss
+        self.register_buffer("weights", None if class_weights is None else torch.tensor(class_weights), persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Parts:
+        """The parts of the mean.
+
+        Args:
+            logits: (N, C) or (N, C, H, W).
+            target: class indices (N) or (N, H, W), 255 for none; for classification also probabilities (N, C).
+        """
+        logits = logits.float()
+        each = F.cross_entropy(
+            logits,
+            target,
+            weight=self.weights,
+            reduction="none",
+            ignore_index=-100 if target.is_floating_point() else IGNORE,
+            label_smoothing=self.loss.label_smoothing,
+        )
+        if target.is_floating_point():
+            return Parts(each.sum(), torch.tensor(float(len(each)), device=each.device))
+        known = target != IGNORE
+        weight = known.float()
+        if self.weights is not None:
+            weight = torch.where(known, self.weights[target.where(known, 0)], 0.0)
+        if self.loss.ohem is not None:
+            keep = self._hard(logits.detach(), target, known)
+            each, weight = each * keep, weight * keep
+        return Parts(each.sum(), weight.sum())
+
+    def _hard(self, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+        """Which pixels to learn from: those below the probability, and at least the hardest share."""
+        probability = logits.softmax(1).gather(1, target.where(known, 0)[:, None])[:, 0]
+        probability = probability.where(known, 2.0)
+        count = int(known.sum())
+        if count == 0:
+            return known
+        smallest = max(1, int(count * self.loss.ohem_keep))
+        border = probability.flatten().kthvalue(smallest).values
+        return known & (probability <= torch.clamp(border, min=self.loss.ohem or 0.0))

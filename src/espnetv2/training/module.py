@@ -1,0 +1,303 @@
+"""The Lightning module: one optimizer step, one validation, and what has to be remembered to go on exactly."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from espnetv2.data.dataset import LabelledData
+from espnetv2.errors import UserError
+from espnetv2.metrics import ClassificationMetrics, Metrics, SegmentationMetrics
+from espnetv2.models.classification import ClassificationModel
+from espnetv2.models.segmentation import SegmentationModel
+from espnetv2.postprocessing import class_map
+from espnetv2.training.batches import (
+    EpochBatches,
+    Share,
+    steps_per_epoch,
+    training_loader,
+    validation_loader,
+)
+from espnetv2.training.losses import CrossEntropy, Parts
+from espnetv2.training.mixing import mix
+from espnetv2.training.optimizers import build_optimizer, freeze, normalisation_to_keep
+from espnetv2.training.recipe import Recipe
+from espnetv2.training.schedules import learning_rate
+
+Network = ClassificationModel | SegmentationModel
+# How often a device that works on its own is asked whether the loss is still finite: asking makes it wait.
+LOSS_CHECK_STEPS = 50
+
+
+class TrainingModule(pl.LightningModule):
+    """Trains a network by a recipe.
+
+    Everything that chance or time decides (order of pictures, variations, dropout, learning rate) follows from the recipe and
+    the number of the step, so a run that goes on from a checkpoint computes what the unbroken run would have.
+
+    Args:
+        network: what is trained.
+        recipe: how.
+        train: training pictures.
+        val: validation pictures.
+        class_weights: one per output, or None.
+
+    Attributes:
+        step: optimizer steps done.
+        average: exponential moving average of the network, if the recipe asks for one.
+    """
+
+    def __init__(
+        self, network: Network, recipe: Recipe, train: LabelledData, val: LabelledData, class_weights: list[float] | None
+    ) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.model = freeze(network, recipe)
+        self.average = copy.deepcopy(network).requires_grad_(False).eval() if recipe.ema_decay is not None else None
+        self.criterion = CrossEntropy(recipe.loss, class_weights)
+        self.step = 0
+        self.last_loss = float("nan")
+        self.bad_step: Tensor | None = None
+        self.steps_per_epoch = steps_per_epoch(len(train), recipe)
+        self._train_data, self._val_data = train, val
+        self._rate = learning_rate(recipe.schedule, recipe.lr, recipe.epochs, self.steps_per_epoch)
+        self._kept = normalisation_to_keep(network, recipe)
+        self._forward: Callable[[Tensor], Any] = self._outputs
+        self._train_loader: DataLoader[Any] | None = None
+        self._val_loader: DataLoader[Any] | None = None
+        self._batches: EpochBatches | None = None
+        self._round: list[Tensor] = []
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next step belongs to."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def evaluated(self) -> Network:
+        """The network that is validated and kept: the average, if there is one."""
+        return self.model if self.average is None else self.average
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next step, before the factors of encoder and decoder."""
+        return self._rate(min(self.step, self.recipe.epochs * self.steps_per_epoch - 1))
+
+    def train(self, mode: bool = True) -> TrainingModule:
+        """Set the mode; frozen normalisation and the average stay in evaluation mode whatever is asked for."""
+        super().train(mode)
+        for layer in self._kept:
+            layer.eval()
+        if self.average is not None:
+            self.average.eval()
+        return self
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer, whose rates are set before every step."""
+        return build_optimizer(self.model, self.recipe)
+
+    def on_fit_start(self) -> None:
+        """Compile, where the recipe asks for it, and lay out parameters in memory."""
+        if self.recipe.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        if self.recipe.compile:
+            self._forward = torch.compile(self._outputs)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The batches that are left of the current epoch. Asked for again every epoch."""
+        if self._train_loader is None or self._batches is None:
+            self._batches = EpochBatches(len(self._train_data), self.recipe, self._share)
+            self._train_loader = training_loader(self._train_data, self.recipe, self._batches, pin=self._pin)
+        self._batches.start(self.epoch, self.step % self.steps_per_epoch)
+        return self._train_loader
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        """Loss of one batch, divided by what all processes have together."""
+        if isinstance(batch, UserError):
+            raise batch
+        # Dropout and mixing follow from the step, too.
+        torch.manual_seed(_mixed_seed(self.recipe.seed, self.step, len(self._round), self.global_rank))
+        images, target = batch
+        if self.recipe.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if self.recipe.task == "classification":
+            images, target = mix(images, target, self.model.num_classes, self.recipe.augmentation)
+        logits, auxiliary = self._forward(images)
+        loss = self._mean(self.criterion(logits, target))
+        reported = loss.detach()
+        if auxiliary is not None and self.recipe.loss.auxiliary:
+            loss = loss + self.recipe.loss.auxiliary * self._mean(self.criterion(auxiliary, target))
+            reported = loss.detach()
+        self._watch(reported)
+        self._round.append(reported)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set the learning rate of the step."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate * group["factor"]
+
+    def finish_step(self) -> Tensor:
+        """Count an optimizer step and move the average; returns the step's loss over all processes, on the device."""
+        loss = torch.stack(self._round).mean()
+        if self._share.world > 1:
+            dist.all_reduce(loss)
+            loss = loss / self._share.world
+        self._round = []
+        self.step += 1
+        if self.average is not None and self.recipe.ema_decay is not None:
+            # Early on the average would consist of the random start.
+            decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
+            _average_into(self.average, self.model, 1 - decay)
+        return loss
+
+    def check_loss(self) -> None:
+        """Stop if a loss since the last check was not finite.
+
+        Raises:
+            UserError: one was; says at which step.
+        """
+        if self.bad_step is not None and int(self.bad_step) >= 0:
+            raise UserError(
+                f"the loss is not finite at step {int(self.bad_step) + 1}, epoch {int(self.bad_step) // self.steps_per_epoch}: "
+                "lower lr or give the schedule a warm-up; last.ckpt is from before"
+            )
+
+    @torch.no_grad()
+    def validate(self, on_batch: Callable[[], None] = lambda: None) -> tuple[float, Metrics]:
+        """Loss and metrics of the evaluated network over the validation pictures of all processes.
+
+        Raises:
+            UserError: a picture or label cannot be decoded.
+        """
+        network = self.evaluated
+        was_training = network.training
+        network.eval()
+        metrics = self._new_metrics()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        if self._val_loader is None:
+            self._val_loader = validation_loader(self._val_data, self.recipe, self._share, pin=self._pin)
+        for batch in self._val_loader:
+            if isinstance(batch, UserError):
+                raise batch
+            images, targets = batch[0].to(self.device), batch[1]
+            with self.trainer.precision_plugin.forward_context():
+                logits = network(images).float()
+            for scores, target in zip(logits, targets, strict=True):
+                parts = self._count(metrics, scores, target)
+                sums += torch.stack([parts.total.double(), parts.weight.double()])
+            on_batch()
+        if self._share.world > 1:
+            dist.all_reduce(sums)
+            _reduce_metrics(metrics, self.device)
+        network.train(was_training)
+        self.train(self.training)
+        total, weight = sums.tolist()
+        return total / max(weight, 1e-12), metrics
+
+    def state_to_keep(self) -> dict[str, Any]:
+        """Everything that a run needs to go on: parameters, average, optimizer, precision, step."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.average is not None:
+            state |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        return {
+            "state_dict": state,
+            "optimizer": optimizer.state_dict(),
+            "precision": self.trainer.precision_plugin.state_dict(),
+            "step": self.step,
+        }
+
+    def restore_networks(self, kept: dict[str, Any]) -> None:
+        """Take back parameters, average and step; ``restore_optimizer`` does the rest once there is an optimizer."""
+        state = kept["state_dict"]
+        for prefix, network in (("model.", self.model), ("average.", self.average)):
+            if network is not None:
+                network.load_state_dict({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
+        self.step = kept["step"]
+
+    def restore_optimizer(self, kept: dict[str, Any]) -> None:
+        """Take back the optimizer's state and that of the precision."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        optimizer.load_state_dict(kept["optimizer"])
+        self.trainer.precision_plugin.load_state_dict(kept["precision"])
+
+    def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        if isinstance(self.model, SegmentationModel) and self.recipe.loss.auxiliary:
+            return self.model.forward_with_auxiliary(images)
+        logits: Tensor = self.model(images)
+        return logits, None
+
+    def _mean(self, parts: Parts) -> Tensor:
+        """The mean over all processes, scaled so that averaging the gradients over them gives its gradient."""
+        weight = parts.weight.detach().clone()
+        if self._share.world > 1:
+            dist.all_reduce(weight)
+        return parts.total * self._share.world / weight.clamp(min=1e-12)
+
+    def _watch(self, loss: Tensor) -> None:
+        if self.bad_step is None:
+            self.bad_step = torch.full((), -1, dtype=torch.int64, device=loss.device)
+        now = torch.full_like(self.bad_step, self.step)
+        self.bad_step = torch.where(torch.isfinite(loss) | (self.bad_step >= 0), self.bad_step, now)
+
+    def _count(self, metrics: Metrics, scores: Tensor, target: Tensor) -> Parts:
+        """Count one picture's prediction; returns the parts of its loss."""
+        target = target.to(self.device)
+        classes = len(metrics.classes)
+        if isinstance(metrics, SegmentationMetrics):
+            predicted = class_map(scores, classes, (target.shape[0], target.shape[1]))
+            metrics.update(target.cpu().numpy(), predicted.cpu().numpy())
+            small = F.interpolate(target[None, None].float(), size=scores.shape[1:], mode="nearest-exact")[0, 0]
+            return Parts(*self.criterion(scores[None], small.long()[None]))
+        ranking = scores[:classes].topk(min(5, classes)).indices.tolist()
+        metrics.update(int(target), tuple(ranking))
+        return Parts(*self.criterion(scores[None], target[None]))
+
+    def _new_metrics(self) -> Metrics:
+        names = self._val_data.labels.classes
+        return SegmentationMetrics(names) if self.recipe.task == "segmentation" else ClassificationMetrics(names)
+
+    @property
+    def _share(self) -> Share:
+        return Share(self.trainer.global_rank, self.trainer.world_size)
+
+    @property
+    def _pin(self) -> bool:
+        return self.trainer.strategy.root_device.type == "cuda"
+
+
+def _mixed_seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _average_into(average: nn.Module, model: nn.Module, weight: float) -> None:
+    with torch.no_grad():
+        for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, weight)
+            else:
+                mean.copy_(value)
+
+
+def _reduce_metrics(metrics: Metrics, device: torch.device) -> None:
+    if isinstance(metrics, SegmentationMetrics):
+        counts = torch.from_numpy(np.append(metrics.counts.ravel(), metrics.images)).to(device)
+        dist.all_reduce(counts)
+        metrics.images = int(counts[-1])
+    else:
+        counts = torch.from_numpy(np.append(metrics.counts.ravel(), metrics.among_five)).to(device)
+        dist.all_reduce(counts)
+        metrics.among_five = int(counts[-1])
+    metrics.counts = counts[:-1].reshape(metrics.counts.shape).cpu().numpy()

@@ -1,0 +1,54 @@
+"""Which parameters learn, at which rate, and which normalisation is left as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from espnetv2.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from espnetv2.training.module import Network
+
+
+def normalisation_to_keep(network: Network, recipe: Recipe) -> list[nn.Module]:
+    """The batch normalisation layers whose statistics and parameters stay."""
+    if recipe.freeze_batch_norm == "all":
+        kept: nn.Module | None = network
+    else:
+        kept = network.encoder if recipe.freeze_batch_norm == "encoder" or recipe.encoder_lr == 0 else None
+    return [] if kept is None else [layer for layer in kept.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def freeze(network: Network, recipe: Recipe) -> Network:
+    """Exclude from training what the recipe freezes; the network itself is returned."""
+    if recipe.encoder_lr == 0:
+        network.encoder.requires_grad_(False)
+    for layer in normalisation_to_keep(network, recipe):
+        layer.requires_grad_(False)
+    return network
+
+
+def build_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """Optimizer with a group for encoder and one for all else, each split by whether it decays; ``factor`` scales its rate."""
+    options = recipe.optimizer
+    groups = []
+    encoder = {id(parameter) for parameter in network.encoder.parameters()}
+    for in_encoder, factor in ((True, recipe.encoder_lr), (False, recipe.decoder_lr)):
+        for decays in (True, False):
+            chosen = [
+                parameter
+                for parameter in network.parameters()
+                if parameter.requires_grad
+                and (id(parameter) in encoder) == in_encoder
+                and (options.decay_all or parameter.ndim > 1) == decays
+            ]
+            if chosen:
+                decay = options.weight_decay if decays else 0.0
+                groups.append({"params": chosen, "weight_decay": decay, "factor": factor, "lr": recipe.lr * factor})
+    if options.name == "sgd":
+        return torch.optim.SGD(groups, momentum=options.momentum, nesterov=options.nesterov)
+    kind = torch.optim.Adam if options.name == "adam" else torch.optim.AdamW
+    return kind(groups, betas=options.betas)

@@ -1,0 +1,66 @@
+"""What a run shows while it goes on: a bar with the time left in a terminal, a line per validation elsewhere."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from espnetv2.training.folder import Row
+
+SPEED_WINDOW_S = 600
+
+
+class Progress:
+    """Progress of a whole run, on standard error.
+
+    Args:
+        epochs: of the run.
+        steps_per_epoch: optimizer steps in each.
+        step: steps that are done already.
+    """
+
+    def __init__(self, epochs: int, steps_per_epoch: int, step: int) -> None:
+        self._console = Console(stderr=True)
+        self._epochs = epochs
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[live]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            speed_estimate_period=SPEED_WINDOW_S,
+        )
+        self._task = self._bar.add_task(
+            self._title(step // steps_per_epoch), total=epochs * steps_per_epoch, completed=step, live=""
+        )
+        self._figure = ""
+        self._bar.start()
+
+    def stepped(self, steps: int, row: Row) -> None:
+        """Some more steps are done; ``row`` is the last one's."""
+        live = f"loss {row['train_loss']:.3f}  lr {row['lr']:.2g}  {self._figure}"
+        self._bar.update(self._task, advance=steps, description=self._title(int(row["epoch"])), live=live)
+
+    def validated_batch(self) -> None:
+        """A batch of the validation is done."""
+        self._bar.update(self._task, description="validating")
+
+    def validated(self, row: Row, metric: str, best: float | None) -> None:
+        """A validation is done."""
+        self._figure = f"{metric} {row[metric]:.2f}" + (f" (best {best:.2f})" if best is not None else "")
+        line = (
+            f"{self._title(int(row['epoch']))}: loss {row['train_loss']:.4f}, validation {row['val_loss']:.4f}, {self._figure}"
+        )
+        self._bar.console.print(line, highlight=False)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def _title(self, epoch: int) -> str:
+        return f"epoch {min(epoch + 1, self._epochs)}/{self._epochs}"

@@ -1,0 +1,285 @@
+"""Recipes: everything that decides what a training run computes, typed and checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from espnetv2.errors import UserError, nearest, validation_message
+from espnetv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Triple, parse_size
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Range = tuple[Positive, Positive]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Optimizer(_Part):
+    """How parameters are moved."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: Share = 0.9
+    """Momentum of SGD."""
+    nesterov: bool = False
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """Of Adam and AdamW."""
+    weight_decay: Annotated[float, Field(ge=0)] = 4e-5
+    decay_all: bool = True
+    """Whether biases, normalisation and PReLU decay too, as in the published recipes."""
+
+
+class Schedule(_Part):
+    """How the learning rate moves."""
+
+    name: Literal["constant", "cyclic", "hybrid", "poly", "cosine"] = "cosine"
+    per: Literal["step", "epoch"] = "step"
+    """Whether ``poly`` and ``cosine`` move every step or once an epoch."""
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """The rate rises linearly over so many epochs at the start."""
+    power: Positive = 0.9
+    """Exponent of ``poly``."""
+    final: Share = 0.0
+    """Where ``cosine`` ends, as a share of ``lr``."""
+
+
+class Augmentation(_Part):
+    """How training pictures are varied."""
+
+    scale: Range = (0.5, 2.0)
+    """Segmentation: sides of the scaled picture over those that ``scale_of`` names.
+
+    Classification: share of the area that is cut out.
+    """
+    scale_of: Literal["input", "source"] = "input"
+    """Segmentation: at scale 1 the picture is stretched to the input size, or keeps its own size."""
+    log_scale: bool = True
+    """Segmentation: scales are drawn evenly in their logarithm."""
+    aspect: Range = (0.75, 4 / 3)
+    """Classification: range of the aspect ratio of what is cut out."""
+    flip: bool = True
+    """Half of the pictures are mirrored left to right."""
+    colour: Share = 0.0
+    """Brightness, contrast and saturation vary by a factor of up to 1 ± this."""
+    trivial_augment: bool = False
+    """Classification: one random operation of torchvision's TrivialAugmentWide."""
+    erase: Share = 0.0
+    """Classification: probability of a random rectangle being erased."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Classification: alpha of mixup; 0 is none."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """Classification: alpha of CutMix, used for half of the batches if mixup is on too; 0 is none."""
+
+
+class Loss(_Part):
+    """What is minimised: cross-entropy, and what is made of it."""
+
+    label_smoothing: Share = 0.0
+    class_weights: Literal["none", "data"] | tuple[Annotated[float, Field(ge=0)], ...] = "none"
+    """None, 1/ln(1.10 + share of the class) from the training labels, or one per output."""
+    auxiliary: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the decoder's auxiliary output (only "psp" has one)."""
+    ohem: Share | None = None
+    """Segmentation: online hard example mining keeps pixels whose true class has a probability below this ..."""
+    ohem_keep: Share = 0.1
+    """... and in any case this share of the pixels, the hardest."""
+
+
+class Recipe(_Part):
+    """A training run."""
+
+    task: Literal["classification", "segmentation"]
+    dataset: str = "auto"
+    """Layout of the data set, or ``auto``."""
+    train_split: str = "train"
+    val_split: str = "val"
+    mask_scale: Positive = 1.0
+    """Sides of the masks over those of their pictures."""
+    epochs: Count
+    batch_size: Count
+    """Pictures per optimizer step, over all devices and accumulated batches together."""
+    lr: Positive
+    seed: Annotated[int, Field(ge=0)] = 1882
+    input_size: str
+    """Size of the network's input, WIDTHxHEIGHT."""
+    pass_scales: tuple[Positive, ...] = (1.0,)
+    """Every epoch goes through the data once for each, at the input size times this."""
+    outputs: Count | None = None
+    """Outputs of the network; by default one per class."""
+    channels: Literal["RGB", "BGR"] = "RGB"
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    augmentation: Augmentation = Augmentation()
+    loss: Loss = Loss()
+    encoder_lr: Annotated[float, Field(ge=0)] = 1.0
+    """Learning rate of the encoder as a factor of ``lr``; 0 freezes it, its normalisation included."""
+    decoder_lr: Positive = 1.0
+    """Learning rate of all else as a factor of ``lr``."""
+    freeze_batch_norm: Literal["none", "encoder", "all"] = "none"
+    """Whose batch normalisation keeps its statistics and parameters."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Decay of the exponential moving average of the weights, which is then what is validated and kept."""
+    gradient_clip: Positive | None = None
+    """Largest norm of the gradient."""
+    accumulate: Count = 1
+    """Batches that make an optimizer step together."""
+    channels_last: bool = True
+    compile: bool = False
+    """Compile the network with torch.compile."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that prepare pictures, per device; by default as many as cores, at most 8."""
+    validate_every: Count = 1
+    """Epochs from one validation to the next; the last epoch is always validated."""
+    checkpoint_steps: Count = 500
+    """Steps from one checkpoint within an epoch to the next."""
+
+    @field_validator("input_size")
+    @classmethod
+    def _is_a_size(cls, value: str) -> str:
+        parse_size(value)
+        return value
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Recipe:
+        if self.schedule.name == "hybrid" and self.epochs <= 61:
+            raise ValueError(f"the hybrid schedule turns linear in epoch 61, so {self.epochs} epochs are too few")
+        for name in ("scale", "aspect"):
+            low, high = getattr(self.augmentation, name)
+            if low > high:
+                raise ValueError(f"augmentation.{name} goes from {low} to {high}: give the smaller first")
+        return self
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's input."""
+        return parse_size(self.input_size)
+
+    @property
+    def metric(self) -> str:
+        """The figure by which the best weights are chosen."""
+        return "miou" if self.task == "segmentation" else "top1"
+
+    def preprocessing(self) -> Preprocessing:
+        """How pictures are prepared for validation and for the finished network."""
+        height, width = self.size
+        return Preprocessing(
+            height=height,
+            width=width,
+            fit="stretch" if self.task == "segmentation" else "crop",
+            crop_ratio=1.0 if self.task == "segmentation" else 0.875,
+            channels=self.channels,
+            mean=self.mean,
+            std=self.std,
+        )
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, every key in place."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    folder = resources.files("espnetv2.training").joinpath("recipes")
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """A recipe of the package by name, or a YAML file by path, with changes.
+
+    Args:
+        name: such as ``segmentation``, or a path ending in ``.yaml``.
+        changes: ``key=value`` each, a part's key after a dot, as in ``loss.ohem=0.7``; values are YAML.
+
+    Raises:
+        UserError: no such recipe, an unknown key (the nearest is named) or a value that does not fit.
+    """
+    return parse_recipe(_read(name), name, changes)
+
+
+def parse_recipe(text: str, origin: str, changes: Sequence[str] = ()) -> Recipe:
+    """Like ``load_recipe``, from the YAML text itself; ``origin`` names it in errors."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe {origin} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"recipe {origin} holds no keys: write lines such as  epochs: 100")
+    for change in changes:
+        _apply(content, change)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"recipe {origin}: {validation_message(error, _known_keys(error))}") from error
+
+
+def differences(before: Recipe, after: Recipe) -> list[str]:
+    """What changed from one recipe to another, a line per key."""
+    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
+
+
+def _read(name: str) -> str:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        try:
+            return path.read_text("utf-8")
+        except OSError as error:
+            raise UserError(f'recipe "{name}" cannot be read ({error.strerror})') from error
+    known = list_recipes()
+    if name not in known:
+        raise UserError(f'no recipe "{name}": {nearest(name, known)}')
+    return resources.files("espnetv2.training").joinpath("recipes", f"{name}.yaml").read_text("utf-8")
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise UserError(f'"{change}" is no change: write --set key=value')
+    *parents, last = key.strip().split(".")
+    place = content
+    for parent in parents:
+        inner = place.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise UserError(f'"{key}" is no key of a recipe: "{parent}" has no parts')
+        place = inner
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f'the value "{text}" of {key} is no YAML') from error
+    place[last] = _number(value)
+
+
+def _number(value: object) -> object:
+    """YAML takes 1e-3 for text, people do not."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _known_keys(error: ValidationError) -> list[str]:
+    place: type[BaseModel] = Recipe
+    for part in error.errors()[0]["loc"][:-1]:
+        inner = place.model_fields[str(part)].annotation if str(part) in place.model_fields else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            place = inner
+    return list(place.model_fields)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

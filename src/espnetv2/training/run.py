@@ -1,0 +1,254 @@
+"""A training run, from recipe and folder of pictures to the best weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+from espnetv2 import __version__
+from espnetv2.data.check import check_split
+from espnetv2.data.dataset import LabelledData, SegmentationData
+from espnetv2.data.layouts import open_dataset
+from espnetv2.errors import UserError
+from espnetv2.factory import create_model
+from espnetv2.files import writable_folder
+from espnetv2.info import ModelInfo
+from espnetv2.models.registry import model_spec
+from espnetv2.training.folder import RunFolder
+from espnetv2.training.initial import start_from
+from espnetv2.training.keeper import Keeper, StopSignal
+from espnetv2.training.losses import weights_from_shares
+from espnetv2.training.module import Network, TrainingModule
+from espnetv2.training.recipe import Recipe
+from espnetv2.training.sync_batch_norm import CPULayerSync
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run runs on; it does not change what is computed, but for rounding."""
+
+    device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    precision: Precision = "auto"
+
+
+def train(
+    recipe: Recipe,
+    model: str,
+    data: Path,
+    out: Path,
+    *,
+    init: str | None = None,
+    resume: bool = False,
+    hardware: Hardware | None = None,
+    weights_dir: Path | None = None,
+    say: Say = lambda _: None,
+) -> Path:
+    """Train a network and keep the best weights by the validation metric.
+
+    Args:
+        recipe: what is computed.
+        model: name of the model.
+        data: the data set's folder.
+        out: folder of the run.
+        init: weights to start from: ``model.tag``, a tag of the model, or a checkpoint file.
+        resume: go on from ``last.ckpt`` in ``out``, if there is one already.
+        hardware: devices and precision.
+        weights_dir: folder in which released files are looked for first.
+        say: told what was chosen, and why.
+
+    Returns:
+        path of the best weights.
+
+    Raises:
+        UserError: anything about the recipe, the data, the folder or the devices that makes the run impossible or pointless.
+        StoppedError: the run was asked to stop, and has saved its state.
+    """
+    hardware = hardware or Hardware()
+    folder = RunFolder(out)
+    first = _process_rank() == 0
+    say = say if first else lambda _: None
+    _check_folder(folder, recipe, resume=resume, first=first)
+    accelerator = _accelerator(hardware)
+    _check_batch(recipe, hardware)
+    training, validation = _open(recipe, data, say, check=first)
+    network, info = _network(recipe, model, training)
+    kept = folder.load() if resume and folder.last.is_file() else None
+    if init is not None and kept is None:
+        say(start_from(network, model, init, weights_dir))
+    writable_folder(out)
+    if first:
+        folder.write_recipe(recipe)
+    module = TrainingModule(network, recipe, training, validation, _class_weights(recipe, training, network.num_classes, say))
+    if kept is not None:
+        module.restore_networks(kept)
+        say(f"going on after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
+    precision = _precision(hardware, accelerator)
+    say(f"training {model} on {hardware.devices * hardware.nodes} {accelerator} device(s), precision {precision}")
+    if module.step < recipe.epochs * module.steps_per_epoch:
+        with StopSignal() as stop:
+            keeper = Keeper(folder, info, validation, kept, stop)
+            _fit(module, keeper, hardware, accelerator, precision)
+    return folder.best
+
+
+def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator: str, precision: str) -> None:
+    recipe, several = module.recipe, hardware.devices * hardware.nodes > 1
+    with _quiet():
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=hardware.devices,
+            num_nodes=hardware.nodes,
+            strategy="ddp" if several else "auto",
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=recipe.epochs - module.epoch,
+            accumulate_grad_batches=recipe.accumulate,
+            gradient_clip_val=recipe.gradient_clip,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+            sync_batchnorm=several and accelerator != "cpu",
+            plugins=[CPULayerSync()] if several and accelerator == "cpu" else None,
+            callbacks=[keeper],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(module)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Lightning says of itself: the run says what matters."""
+    logger = logging.getLogger("lightning.pytorch")
+    fabric = logging.getLogger("lightning.fabric")
+    before = logger.level, fabric.level
+    logger.setLevel(logging.ERROR)
+    fabric.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning.*")
+        warnings.filterwarnings("ignore", module="torch.*")
+        yield
+    logger.setLevel(before[0])
+    fabric.setLevel(before[1])
+
+
+def _process_rank() -> int:
+    """This process's number before Lightning has set anything up."""
+    environment: Any = (
+        SLURMEnvironment()
+        if SLURMEnvironment.detect()
+        else TorchElasticEnvironment()
+        if TorchElasticEnvironment.detect()
+        else None
+    )
+    return int(environment.global_rank()) if environment is not None else int(os.environ.get("LOCAL_RANK", 0))
+
+
+def _check_folder(folder: RunFolder, recipe: Recipe, *, resume: bool, first: bool) -> None:
+    if resume:
+        folder.check_recipe(recipe)
+    elif first and (folder.last.exists() or folder.best.exists()):
+        raise UserError(f"{folder.path} holds a run already: go on with it by --resume, or choose another --out")
+
+
+def _accelerator(hardware: Hardware) -> str:
+    from espnetv2.inference.device import choose_device
+
+    kind = choose_device(hardware.device).type
+    there = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1 if kind == "cpu" else 1
+    if hardware.devices > there:
+        raise UserError(f"--devices {hardware.devices}: this machine has {there} ({kind})")
+    return kind
+
+
+def _precision(hardware: Hardware, accelerator: str) -> str:
+    if hardware.precision != "auto":
+        return hardware.precision
+    if accelerator != "cuda":
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+def _check_batch(recipe: Recipe, hardware: Hardware) -> None:
+    parts = hardware.devices * hardware.nodes * recipe.accumulate
+    if recipe.batch_size % parts:
+        raise UserError(
+            f"batch_size {recipe.batch_size} cannot be shared evenly by {hardware.devices * hardware.nodes} device(s) and "
+            f"{recipe.accumulate} accumulated batch(es): choose a multiple of {parts}"
+        )
+
+
+def _open(recipe: Recipe, data: Path, say: Say, *, check: bool) -> tuple[LabelledData, LabelledData]:
+    opened = [
+        open_dataset(recipe.dataset, data, split, mask_scale=recipe.mask_scale)
+        for split in (recipe.train_split, recipe.val_split)
+    ]
+    training, validation = opened
+    task = "segmentation" if isinstance(training, SegmentationData) else "classification"
+    if task != recipe.task:
+        raise UserError(f"the recipe is for {recipe.task}, but {data} is a data set for {task}: name another recipe")
+    if training.labels.classes != validation.labels.classes:
+        differing = sorted(set(training.labels.classes) ^ set(validation.labels.classes))
+        raise UserError(f"the splits have different classes: {', '.join(differing)} are not in both")
+    for split in opened if check else ():
+        report = check_split(split, quick=True)
+        if report.errors:
+            more = f" (and {len(report.errors) - 1} more: espnetv2 check-data)" if len(report.errors) > 1 else ""
+            raise UserError(f"{report.errors[0]}{more}")
+        say(f"{split.split}: {len(split)} pictures, {len(split.labels.classes)} classes, layout {split.layout}")
+    return training, validation
+
+
+def _network(recipe: Recipe, model: str, data: LabelledData) -> tuple[Network, ModelInfo]:
+    spec = model_spec(model)
+    if spec.task != recipe.task:
+        raise UserError(f"{model} is for {spec.task}, but the recipe is for {recipe.task}: name another model or recipe")
+    classes = len(data.labels.classes)
+    outputs = recipe.outputs or classes
+    if outputs < classes:
+        raise UserError(f"outputs is {outputs}, but the data set has {classes} classes: leave it out, or make it larger")
+    torch.manual_seed(recipe.seed)
+    network = create_model(model, num_classes=outputs)
+    info = ModelInfo(
+        model=model,
+        outputs=outputs,
+        classes=data.labels.classes,
+        palette=data.labels.palette,
+        preprocessing=recipe.preprocessing(),
+        dataset=data.layout,
+        recipe=recipe.model_dump(mode="json"),
+        version=__version__,
+    )
+    return network, info
+
+
+def _class_weights(recipe: Recipe, data: LabelledData, outputs: int, say: Say) -> list[float] | None:
+    chosen = recipe.loss.class_weights
+    if chosen == "none":
+        return None
+    if chosen == "data":
+        say("counting the classes of the training labels")
+        shares = np.array(list(check_split(data).frequencies.values()))
+        # An output that is no class has no label, so its weight is never used.
+        return [*weights_from_shares(shares), *(0.0 for _ in range(outputs - len(shares)))]
+    if len(chosen) != outputs:
+        raise UserError(f"loss.class_weights has {len(chosen)} weights for {outputs} outputs: give one each")
+    return list(chosen)

@@ -1,0 +1,74 @@
+"""Batch normalisation over all processes on a CPU, where torch has none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.plugins import LayerSync
+from torch import Tensor, nn
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum of a tensor over all processes; every process has a part in the gradient."""
+
+    @staticmethod
+    def forward(_: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+class CPUSyncBatchNorm2d(nn.BatchNorm2d):
+    """Statistics of the whole batch, wherever its parts are; elsewhere the same as BatchNorm2d."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+            plain: Tensor = super().forward(x)
+            return plain
+        values = x.double()
+        sums = torch.cat(
+            [values.sum((0, 2, 3)), (values * values).sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]]).double()]
+        )
+        total: Tensor = _SumOverProcesses.apply(sums)
+        count = total[-1]
+        mean, square = total[: x.shape[1]] / count, total[x.shape[1] : -1] / count
+        variance = square - mean * mean
+        with torch.no_grad():
+            self._remember(mean.detach(), variance.detach() * count / (count - 1))
+        scale = self.weight * torch.rsqrt(variance + self.eps).to(x.dtype)
+        shift = self.bias - mean.to(x.dtype) * scale
+        return x * scale[:, None, None] + shift[:, None, None]
+
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        momentum = self.momentum or 0.0
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+            self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)
+
+
+class CPULayerSync(LayerSync):
+    """Lightning's plug-in for it."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Make every BatchNorm2d of ``model`` one over all processes."""
+        for module in model.modules():
+            if type(module) is nn.BatchNorm2d:
+                object.__setattr__(module, "__class__", CPUSyncBatchNorm2d)
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Undo ``apply``."""
+        for module in model.modules():
+            if type(module) is CPUSyncBatchNorm2d:
+                object.__setattr__(module, "__class__", nn.BatchNorm2d)
+        return model
