@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +15,11 @@ from espnetv2.errors import UserError
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """A path beside ``target`` to write to; it becomes ``target`` at the end of the block, or is removed after an error."""
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    partial = Path(name)
+    partial = target.parent / f".partial-{secrets.token_hex(8)}{target.suffix}"
+    # Made here and not by the writer, so that no file of another's is taken for it.
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield partial
-        # mkstemp makes a private file; give it the mode that any other new file has.
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o666 & ~mask)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +67,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def picture_from_array(array: npt.NDArray[np.generic]) -> Image.Image:
@@ -96,12 +95,13 @@ def _narrow(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 
 def _open(content: bytes) -> Image.Image:
     """Open with this project's limit on the number of pixels in place of Pillow's, which is a global."""
-    with _pillow_limit, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with _pillow_limit:
         before = Image.MAX_IMAGE_PIXELS
-        # Pillow warns above its limit and refuses above twice as many.
-        Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS // 2
+        Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(io.BytesIO(content))
+            picture = Image.open(io.BytesIO(content))
         finally:
             Image.MAX_IMAGE_PIXELS = before
+    if picture.width * picture.height > LARGEST_PIXELS:
+        raise Image.DecompressionBombError
+    return picture

@@ -27,7 +27,7 @@ def class_map(logits: Tensor, classes: int, size: tuple[int, int]) -> Tensor:
     height, width = size
     dtype = torch.uint8 if classes <= 256 else torch.int32
     if logits.shape[1:] == size:
-        return logits.argmax(0).to(dtype)
+        return _largest(logits).to(dtype)
     above, below, weight = _row_positions(logits.shape[1], height, logits.device)
     out = torch.empty(size, dtype=dtype, device=logits.device)
     rows = max(1, BAND_VALUES // (classes * width))
@@ -35,8 +35,13 @@ def class_map(logits: Tensor, classes: int, size: tuple[int, int]) -> Tensor:
         band = slice(top, top + rows)
         mixed = torch.lerp(logits[:, above[band]], logits[:, below[band]], weight[band, None])
         wide = F.interpolate(mixed[None], size=(mixed.shape[1], width), mode="bilinear", align_corners=False)[0]
-        out[band] = wide.argmax(0).to(dtype)
+        out[band] = _largest(wide).to(dtype)
     return out
+
+
+def _largest(logits: Tensor) -> Tensor:
+    # Several times faster on a CPU than argmax over the first axis.
+    return logits.max(0).indices
 
 
 def _row_positions(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,8 @@ from espnetv2.cli import check_data, evaluate, models, predict, train
 from espnetv2.cli.output import fail
 from espnetv2.errors import UserError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="espnetv2",
     help="Light-weight networks for image classification and semantic segmentation.",
@@ -48,10 +50,10 @@ def main() -> None:
     except UserError as error:
         fail(str(error))
     except typer.TyperException as error:
-        fail(error.format_message())
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        # Without any argument the help has been printed, and there is nothing to add.
+        sys.exit(2) if not error.format_message() else fail(error.format_message())
     except BrokenPipeError:
         sys.exit(1)
+    if code == INTERRUPTED:
+        print("espnetv2: interrupted", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)

@@ -11,18 +11,21 @@ if TYPE_CHECKING:
     from espnetv2.models.registry import ModelSpec
     from espnetv2.weights.catalogue import WeightEntry
 
+FULL_WIDTH = 125
+COLUMNS = ("model", "weights", "metric", "parameters", "MACs", "input", "on disk", "published", "licence")
+
 
 def models(weights_dir: options.WeightsDir = None, json: options.Json = False) -> None:
     """List every model and its weights: size, cost, accuracy, licence, and whether the file is on this machine."""
     from espnetv2.models.registry import MODELS
     from espnetv2.weights.catalogue import catalogue
-    from espnetv2.weights.download import local_file
+    from espnetv2.weights.download import is_local
 
     rows = []
     with stderr().status("counting operations"):
         for spec in MODELS.values():
             entries = [entry for entry in catalogue().values() if entry.model == spec.name]
-            weights = [_weight_row(entry, local_file(entry, weights_dir) is not None) for entry in entries]
+            weights = [_weight_row(entry, is_local(entry, weights_dir)) for entry in entries]
             rows.append(_model_row(spec) | {"weights": weights})
     if json:
         print_json(rows)
@@ -63,36 +66,45 @@ def _weight_row(entry: WeightEntry, local: bool) -> dict[str, Any]:
 def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
+    console = stdout(wide=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, right in (("model", False), ("parameters", True), ("MACs", True), ("weights", False), ("input", True)):
-        table.add_column(name, justify="right" if right else "left")
-    for name in ("metric", "licence", "on disk"):
-        table.add_column(name)
+    # A narrow terminal shows the first columns whole rather than all of them cut.
+    shown = COLUMNS if console.width >= FULL_WIDTH else COLUMNS[:5]
+    for name in shown:
+        right = name in ("parameters", "MACs", "published", "input")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for row in rows:
-        first = [row["model"], f"{row['parameters']:,}", f"{row['macs'] / 1e6:,.2f} M"]
+        model = {
+            "model": row["model"],
+            "parameters": f"{row['parameters']:,}",
+            "published": f"{row['published_parameters']:,}",
+            "MACs": f"{row['macs'] / 1e6:,.2f} M",
+        }
         for weights in row["weights"] or [None]:
-            table.add_row(*first, *_weight_cells(weights))
-            first = ["", "", ""]
-    stdout(wide=True).print(table)
-    stdout(wide=True).print(
+            cells = model | _weight_cells(weights)
+            table.add_row(*(cells.get(name, "") for name in shown))
+            model = {}
+    console.print(table)
+    console.print(
         "\nMACs: multiply-accumulates of the convolutions, at 224x224 (classification) or 1024x512 (segmentation).\n"
+        "Published: parameters of the authors' network, which owns some that never learn.\n"
         "Metrics are the published ones, in percent: top-1/top-5 on ImageNet val, mean IoU on the data set's val.\n"
         "The licence is that of the weights; the data they were trained on has terms of its own. Use weights as MODEL.WEIGHTS."
     )
 
 
-def _weight_cells(weights: dict[str, Any] | None) -> tuple[str, ...]:
+def _weight_cells(weights: dict[str, Any] | None) -> dict[str, str]:
     if weights is None:
-        return ("none released", "", "", "", "")
+        return {"weights": "none released"}
     metrics = weights["metrics"]
     if "top1" in metrics:
         metric = f"{metrics['top1']:.2f}/{metrics['top5']:.2f}"
     else:
         metric = f"{metrics['miou']} mIoU" if "miou" in metrics else "not published"
-    return (
-        weights["tag"],
-        weights["input_size"],
-        metric,
-        weights["licence"].partition(";")[0],
-        "yes" if weights["local"] else "no",
-    )
+    return {
+        "weights": weights["tag"],
+        "metric": metric,
+        "input": weights["input_size"],
+        "on disk": "yes" if weights["local"] else "no",
+        "licence": weights["licence"].partition(";")[0],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,13 +11,13 @@ import typer
 from espnetv2.cli import options
 from espnetv2.cli.output import fail, print_json, progress_bar, stderr, stdout
 from espnetv2.errors import UserError
+from espnetv2.weights.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from espnetv2.inference.predictor import Predictor
     from espnetv2.inference.results import Result
     from espnetv2.inference.sources import Stream
-
-DEFAULT_MODEL = "espnetv2_seg_s2_0.cityscapes_1024x512"
+    from espnetv2.inference.videos import VideoSink
 
 
 def predict(
@@ -53,15 +54,20 @@ def predict(
     predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir)
     if label_ids:
         _check_label_ids(predictor)
-    new = not out.exists()
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     writable_folder(out)
     job = _Job(predictor, stream, out, label_ids=label_ids, quiet=json)
-    job.run()
-    if new and not job.done:
-        out.rmdir()
-    if json and job.done:
+    try:
+        job.run()
+    finally:
+        if not job.count:
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
+    code = job.finish()
+    if json:
         print_json(job.answer())
-    return job.finish()
+    return code
 
 
 def _predictor(
@@ -103,7 +109,8 @@ class _Job:
         self.out = out
         self.label_ids = label_ids
         self.quiet = quiet
-        self.done: list[dict[str, Any]] = []
+        self.count = 0
+        self.results: list[dict[str, Any]] = []
         self.failed: list[tuple[str, str]] = []
         self.inputs = {path.resolve() for path in stream.paths}
 
@@ -115,42 +122,57 @@ class _Job:
             task = progress.add_task("predicting", total=self.stream.count)
             for result in self.predictor.run(self.stream, lambda source, error: self.failed.append((source, str(error)))):
                 try:
-                    files = [videos.write(result)] if result.frame is not None else self._save(result)
+                    files = self._save(result) if result.frame is None else self._film(result, videos)
                 except UserError as error:
                     self.failed.append((result.source, str(error)))
+                except OSError as error:
+                    self.failed.append(
+                        (result.source, f"{result.source}: its result cannot be written ({error.strerror or error})")
+                    )
                 else:
                     self._record(result, files)
-                progress.update(task, completed=len(self.done) + len(self.failed))
+                progress.update(task, completed=self.count + len(self.failed))
 
     def answer(self) -> dict[str, Any]:
         """For ``--json``."""
         failed = [{"source": source, "error": error} for source, error in self.failed]
-        return {"model": self.predictor.info.name, "results": self.done, "failed": failed}
+        return {"model": self.predictor.info.name, "results": self.results, "failed": failed}
 
     def finish(self) -> int:
-        """Report; returns the exit code, or leaves with an error where nothing at all could be done."""
-        if self.failed and not self.done and len(self.failed) == 1 and self.stream.count in (None, 1):
+        """Report what failed; returns the exit code, or leaves with an error where a single source was all there was."""
+        if not self.count and len(self.failed) == 1:
             fail(self.failed[0][1])
         if self.failed:
             for _, error in self.failed:
                 stderr().print(f"espnetv2: {error}", markup=False, highlight=False, soft_wrap=True)
-            total = len(self.done) + len(self.failed)
+            total = self.count + len(self.failed)
             stderr().print(f"espnetv2: {len(self.failed)} of {total} could not be predicted", highlight=False)
-            return 1
+            return 1 if self.count else 2
         return 0
 
     def _save(self, result: Result) -> list[Path]:
         from espnetv2.inference.results import SegmentationResult
 
-        for path in result.outputs(self.out):
-            if path.resolve() in self.inputs:
-                raise UserError(f"{path} is a source itself and would be written over: choose another --out")
+        self._spare_sources(result.outputs(self.out))
         if isinstance(result, SegmentationResult):
             return result.save(self.out, label_ids=self.label_ids)
         return result.save(self.out)
 
+    def _film(self, result: Result, videos: VideoSink) -> list[Path]:
+        if self.label_ids:
+            raise UserError(f"{result.source}: --label-ids is for pictures; leave it out for a video")
+        self._spare_sources([videos.path(result)])
+        return [videos.write(result)]
+
+    def _spare_sources(self, paths: list[Path]) -> None:
+        for path in paths:
+            if path.resolve() in self.inputs:
+                raise UserError(f"{path} is a source itself and would be written over: choose another --out")
+
     def _record(self, result: Result, files: list[Path]) -> None:
-        self.done.append(result.to_dict() | {"files": [str(path) for path in files]})
+        self.count += 1
+        if self.quiet:
+            self.results.append(result.to_dict() | {"files": [str(path) for path in files]})
         if self.quiet or result.frame:
             return
         stdout().print(

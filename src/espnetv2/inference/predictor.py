@@ -19,7 +19,7 @@ from espnetv2.inference.prefetch import prefetch
 from espnetv2.inference.results import ClassificationResult, Result, SegmentationResult
 from espnetv2.inference.sources import Item, Source, Stream, open_sources
 from espnetv2.postprocessing import class_map, top_classes
-from espnetv2.weights.catalogue import find_weights
+from espnetv2.weights.catalogue import DEFAULT_MODEL, find_weights
 from espnetv2.weights.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Model = ClassificationModel | SegmentationModel
 
-DEFAULT_MODEL = "espnetv2_seg_s2_0.cityscapes_1024x512"
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 DECODING_THREADS = 2
 GPU_BATCH = 8
 
@@ -152,7 +152,8 @@ def _resolve(model: str | Path | Model, weights: str | Path | None, weights_dir:
     if isinstance(model, torch.nn.Module):
         return model
     text = str(model)
-    if weights is None and not is_model_name(text) and (Path(text).is_file() or "/" in text or "\\" in text):
+    is_file = Path(text).is_file() or "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES
+    if weights is None and is_file and not is_model_name(text):
         return load_model(load_checkpoint(text))
     if weights is None:
         return create_model(find_weights(text).name, weights_dir=weights_dir)

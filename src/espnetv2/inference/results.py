@@ -102,10 +102,10 @@ class SegmentationResult:
         drawn = self.overlay()
         drawn.thumbnail((JPEG_LONGEST_SIDE, JPEG_LONGEST_SIDE))
         Path(folder).mkdir(parents=True, exist_ok=True)
-        with atomic_path(classes) as path:
-            image.save(path, optimize=False)
-        with atomic_path(overlay) as path:
-            drawn.save(path, quality=90)
+        # Both are whole before either is there.
+        with atomic_path(classes) as classes_file, atomic_path(overlay) as overlay_file:
+            image.save(classes_file)
+            drawn.save(overlay_file, quality=90)
         return [classes, overlay]
 
     def summary(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 import urllib.error
 import urllib.parse
@@ -25,6 +26,7 @@ from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
 Source: TypeAlias = str | Path | int | Image.Image | npt.NDArray[np.generic]
 
 TIMEOUT_S = 30
+LONGEST_PATH = 4000
 LARGEST_DOWNLOAD = 512 * 2**20
 
 
@@ -65,7 +67,7 @@ def open_sources(sources: Sequence[Source], *, exclude: Path | None = None) -> S
 
     Args:
         sources: at least one.
-        exclude: a folder that is left out of a folder's search: where results are written.
+        exclude: a folder that is left out of searches and globs: where results are written.
 
     Raises:
         UserError: a source does not exist, a folder or glob holds no picture, an array is no picture.
@@ -119,13 +121,17 @@ def _expand(source: Source, number: int, exclude: Path | None) -> list[_Entry]:
     if isinstance(source, Image.Image):
         filename = getattr(source, "filename", None)
         stem = Path(filename).stem if filename else f"image{number}"
-        return [_Entry(stem, stem, partial(as_rgb, source))]
+        return [_Entry(stem, stem, partial(_convert, source, stem))]
     if isinstance(source, np.ndarray):
         return [_Entry(f"image{number}", f"image{number}", partial(picture_from_array, source))]
     text = str(source)
     path = Path(text)
+    if len(os.fsencode(text)) > LONGEST_PATH:
+        raise UserError(f"a source of {len(text)} characters is no path: {text[:40]}…")
     if text == "-":
-        return [_Entry("standard input", "stdin", _read_stdin)]
+        # Read here: a thread that waits for input could not be interrupted.
+        content = sys.stdin.buffer.read() if sys.stdin is not None else b""
+        return [_Entry("standard input", "stdin", partial(read_picture, content, "standard input"))]
     if text.lower().startswith(("http://", "https://")):
         return [_url_entry(text)]
     if path.is_file():
@@ -133,13 +139,21 @@ def _expand(source: Source, number: int, exclude: Path | None) -> list[_Entry]:
     if path.is_dir():
         return [_file_entry(found) for found in _pictures_in(path, exclude)]
     if glob.has_magic(text):
-        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if Path(match).is_file()]
+        found = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if Path(match).is_file()]
+        matches = _without(found, exclude)
         if not matches:
             raise UserError(f'no file matches "{text}": check the pattern')
         return [_file_entry(match) for match in matches]
     if text.isdecimal():
         return [_Entry(f"camera {text}", f"camera{text}", stream=int(text))]
     raise UserError(f'no file or folder "{text}": check the path')
+
+
+def _convert(picture: Image.Image, name: str) -> Image.Image:
+    try:
+        return as_rgb(picture)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{name}: the picture is damaged or truncated ({error})") from error
 
 
 def _file_entry(path: Path) -> _Entry:
@@ -149,21 +163,27 @@ def _file_entry(path: Path) -> _Entry:
 
 
 def _url_entry(url: str) -> _Entry:
-    name = Path(urllib.parse.unquote(urllib.parse.urlparse(url).path))
+    try:
+        name = Path(urllib.parse.unquote(urllib.parse.urlparse(url).path))
+    except ValueError as error:
+        raise UserError(f'"{url}" is no URL ({error}): check it') from error
     stem = name.stem or "download"
     if name.suffix.lower() in VIDEO_SUFFIXES:
         return _Entry(url, stem, stream=url)
     return _Entry(url, stem, lambda: read_picture(_download(url), url))
 
 
-def _read_stdin() -> Image.Image:
-    return read_picture(sys.stdin.buffer.read(), "standard input")
+def _without(paths: list[Path], exclude: Path | None) -> list[Path]:
+    """The paths that do not lie below ``exclude``."""
+    if exclude is None:
+        return paths
+    left_out = exclude.resolve()
+    return [path for path in paths if left_out not in path.resolve().parents]
 
 
 def _pictures_in(folder: Path, exclude: Path | None) -> list[Path]:
-    left_out = exclude.resolve() if exclude is not None and exclude.resolve() != folder.resolve() else None
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    kept = [path for path in found if left_out is None or left_out not in path.resolve().parents]
+    kept = found if exclude is None or exclude.resolve() == folder.resolve() else _without(found, exclude)
     if not kept:
         raise UserError(f'no picture in the folder "{folder}": it needs files such as .jpg or .png')
     return kept

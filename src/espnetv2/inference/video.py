@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,9 +16,13 @@ from espnetv2.files import atomic_path
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
 DEFAULT_FPS = 25.0
+HIGHEST_CAMERA = 999
 
 
 def _opencv(purpose: str) -> ModuleType:
+    # FFmpeg and OpenCV would print lines of their own about what is told as an error here.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     try:
         import cv2
     except ImportError as error:
@@ -34,6 +39,8 @@ def read_frames(source: Path | int | str) -> Iterator[tuple[int, Image.Image, fl
     """
     kind = f"camera {source}" if isinstance(source, int) else f'the video "{source}"'
     cv2 = _opencv(f"reading {kind}")
+    if isinstance(source, int) and source > HIGHEST_CAMERA:
+        raise UserError(f"there is no {kind}: cameras are counted from 0")
     capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     try:
         fps = capture.get(cv2.CAP_PROP_FPS)

@@ -19,9 +19,13 @@ class VideoSink:
         self._path: Path | None = None
         self._writer: VideoWriter | None = None
 
+    def path(self, result: Result) -> Path:
+        """The path that a frame's video will have."""
+        return self._folder / f"{result.stem}_overlay.mp4"
+
     def write(self, result: Result) -> Path:
-        """Append a frame's overlay; returns the path that its video will have."""
-        path = self._folder / f"{result.stem}_overlay.mp4"
+        """Append a frame's overlay; returns its video's path."""
+        path = self.path(result)
         overlay = result.overlay(all_classes=True) if isinstance(result, SegmentationResult) else result.overlay()
         if self._writer is None or path != self._path:
             self._stack.close()

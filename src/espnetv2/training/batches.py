@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -179,12 +179,8 @@ def worker_count(recipe: Recipe) -> int:
 
 
 def _context(recipe: Recipe) -> str | None:
-    # A forked child may inherit a lock that another thread of the parent holds; a server process has no such threads.
-    if worker_count(recipe) == 0 or os.name != "posix":
-        return None
-    # So that torch is loaded once, not by every child.
-    multiprocessing.set_forkserver_preload([__name__])
-    return "forkserver"
+    # Forked workers start at once and notice when their parent is killed; those of a fork server live on as orphans.
+    return "fork" if worker_count(recipe) and sys.platform == "linux" else None
 
 
 def _stack(samples: Sequence[Sample]) -> Batch:

@@ -145,6 +145,7 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", module="torch.*")
+        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*")
         yield
     logger.setLevel(before[0])
     fabric.setLevel(before[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,12 @@ from espnetv2.models.encoder import widths
 from espnetv2.models.registry import MODELS, ModelSpec
 from espnetv2.weights.catalogue import catalogue
 from espnetv2.weights.download import matching_entry
-from espnetv2.weights.keys import StateDict, convert_official, is_official, own_layout
+from espnetv2.weights.keys import Layout, StateDict, convert_official, is_official, own_layout
 
 METADATA_KEY = "espnetv2"
 # A few official training files hold NumPy scalars (the best score), which torch does not accept by itself.
 _HARMLESS: list[Any] = [np.dtype, np.float64(0).__reduce__()[0], type(np.dtype(np.float64)), type(np.dtype(np.float32))]
-_OUTPUT_LAYER = {
+_OUTPUT_LAYER: dict[Layout, str] = {
     "classification": "classifier.weight",
     "psp": "decoder.classify1.1.weight",
     "pyramid": "decoder.pool1.expand.weight",
@@ -78,27 +79,35 @@ def save_checkpoint(state_dict: Mapping[str, Tensor], info: ModelInfo, path: str
 
 
 def _is_safetensors(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(9)
-    # Eight bytes of header length, then a JSON object; a PyTorch file begins with a zip or pickle signature.
-    return len(start) == 9 and start[8:] == b"{" and not start.startswith((b"PK", b"\x80"))
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    # Eight bytes that give the header's length, then the header, a JSON object.
+    return start[8:] == b"{" and 8 + int.from_bytes(start[:8], "little") <= size
 
 
 def _read_safetensors(path: Path) -> tuple[StateDict, dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): get the file again") from error
 
 
 def _read_torch(path: Path) -> tuple[StateDict, dict[str, str]]:
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # The stream hides the file's name, from whose ending torch would guess what it holds.
+            with path.open("rb") as stream:
+                content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(_refusal(path, str(error))) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
+    except Exception as error:
+        # A damaged file can break the reader anywhere.
         raise UserError(f"{path} is damaged or no checkpoint ({type(error).__name__}): get the file again") from error
     described = isinstance(content, dict) and isinstance(content.get(METADATA_KEY), str)
     return _unwrap(path, content), {METADATA_KEY: content[METADATA_KEY]} if described else {}
@@ -125,14 +134,15 @@ def _unwrap(path: Path, content: object) -> StateDict:
     return tensors
 
 
-def _recognise(path: Path, layout: str, state_dict: StateDict) -> ModelSpec:
+def _recognise(path: Path, layout: Layout, state_dict: StateDict) -> ModelSpec:
+    needed = ("encoder.level1.conv.weight", "encoder.level2.down.act.weight", _OUTPUT_LAYER[layout])
+    for name in needed:
+        if name not in state_dict or 0 in (state_dict[name].ndim, state_dict[name].numel()):
+            raise UserError(f'{path} is incomplete: it has no parameter "{name}"')
     decoder = None if layout == "classification" else layout
+    found = state_dict[needed[0]].shape[0], state_dict[needed[1]].shape[0]
     for spec in MODELS.values():
         shape = widths(spec.scale)
-        found = (
-            state_dict["encoder.level1.conv.weight"].shape[0],
-            state_dict["encoder.level2.down.act.weight"].shape[0] if "encoder.level2.down.act.weight" in state_dict else 0,
-        )
         if spec.decoder == decoder and found == (shape.level1, shape.level2):
             return spec
     raise UserError(f"{path} is of no known width: its second level has {found[1]} channels")

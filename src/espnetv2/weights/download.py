@@ -61,6 +61,16 @@ def fetch(entry: WeightEntry, weights_dir: str | Path | None = None) -> Path:
     return _download(entry)
 
 
+def is_local(entry: WeightEntry, weights_dir: str | Path | None = None) -> bool:
+    """Whether the released file is on this machine, and whole.
+
+    Raises:
+        UserError: as ``local_file``.
+    """
+    path = local_file(entry, weights_dir)
+    return path is not None and _problem(path, entry) is None
+
+
 def matching_entry(path: Path, entries: list[WeightEntry]) -> WeightEntry | None:
     """The entry whose released file has exactly this content, whatever the file is called."""
     blob = _git_blob_sha1(path)
@@ -76,7 +86,9 @@ def _download(entry: WeightEntry) -> Path:
             _transfer(entry, partial)
             if problem := _problem(partial, entry):
                 raise UserError(f"the download of {entry.file} was refused and removed ({problem}): try again, or {hint}")
-    except (urllib.error.URLError, HTTPException, TimeoutError, OSError) as error:
+    except UserError:
+        raise
+    except (urllib.error.URLError, HTTPException, TimeoutError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise UserError(f"{entry.name} could not be downloaded ({reason}): {hint}") from error
     return target
