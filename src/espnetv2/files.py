@@ -11,11 +11,13 @@ from pathlib import Path
 
 from espnetv2.errors import UserError
 
+PARTIAL = ".partial-"
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """A path beside ``target`` to write to; it becomes ``target`` at the end of the block, or is removed after an error."""
-    partial = target.parent / f".partial-{secrets.token_hex(8)}{target.suffix}"
+    partial = target.parent / f"{PARTIAL}{secrets.token_hex(8)}{target.suffix}"
     # Made here and not by the writer, so that no file of another's is taken for it.
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:

@@ -8,15 +8,17 @@ import pytest
 from espnetv2.cli.models import models
 
 
-def test_json_names_every_model_and_weight(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "espnetv2_s_0.5.pth").write_bytes(b"only looked for")
+def test_json_names_every_model_and_weight(capsys: pytest.CaptureFixture[str], tmp_path: Path, official_weights: Path) -> None:
+    name = "espnetv2_s_0.5_city_1024x512.pth"
+    (tmp_path / name).write_bytes((official_weights / name).read_bytes())
+    (tmp_path / "espnetv2_s_0.5.pth").write_bytes(b"another file")
     models(weights_dir=tmp_path, json=True)
     rows = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
     assert len(rows) == 16
     assert rows["espnetv2_s0_5"]["published_parameters"] == 1_241_332
     assert rows["espnetv2_seg_s2_0"]["weights"][0]["metrics"] == {"miou": 66.4}
-    assert rows["espnetv2_s0_5"]["weights"][0]["local"] is True
-    assert rows["espnetv2_s1_0"]["weights"][0]["local"] is False
+    assert rows["espnetv2_seg_s0_5"]["weights"][0]["local"] is True
+    assert rows["espnetv2_s0_5"]["weights"][0]["local"] is False
     assert sum(len(row["weights"]) for row in rows.values()) == 24
 
 

@@ -90,6 +90,38 @@ def test_a_source_is_never_written_over(run: Run, segmentation_file: Path, tmp_p
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_source_video_is_never_written_over(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
+    for name in ("v.mp4", "v_overlay.mp4"):
+        writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*"mp4v"), 10, (96, 64))
+        writer.write(np.full((64, 96, 3), 90, np.uint8))
+        writer.release()
+    before = (tmp_path / "v_overlay.mp4").read_bytes()
+    sources = (tmp_path / "v.mp4", tmp_path / "v_overlay.mp4")
+    done = run("predict", *sources, "--model", segmentation_file, "--out", tmp_path)
+    assert done.code == 1
+    assert "would be written over" in done.stderr
+    assert (tmp_path / "v_overlay.mp4").read_bytes() == before
+
+
+def test_where_nothing_can_be_done_json_still_says_why(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    done = run("predict", tmp_path, "--model", segmentation_file, "--out", tmp_path / "x" / "y", "--json")
+    assert done.code == 2
+    assert len(json.loads(done.stdout)["failed"]) == 2
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_result_that_cannot_be_written_does_not_stop_the_rest(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
+    long = tmp_path / f"{'x' * 245}.png"
+    picture(8, 8).save(long)
+    picture(8, 8).save(tmp_path / "y.png")
+    done = run("predict", tmp_path, "--model", segmentation_file, "--out", tmp_path / "out")
+    assert done.code == 1
+    assert "its result cannot be written (File name too long)" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["y.png", "y_overlay.jpg"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

@@ -56,6 +56,18 @@ def test_a_training_modules_prefix_is_taken_off(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "last.ckpt").state_dict.keys() == own.keys()
 
 
+def test_a_description_of_any_length_is_found(tmp_path: Path) -> None:
+    """The header's length makes up the first bytes of the file, which may look like another kind of file's."""
+    own, info = state("espnetv2_s0_5", 2), generic_info(model_spec("espnetv2_s0_5"), 2)
+    starts = set()
+    for length in range(0, 264, 8):
+        described = info.model_copy(update={"source": "x" * length})
+        save_checkpoint(own, described, tmp_path / "x.pth")
+        starts.add((tmp_path / "x.pth").read_bytes()[0])
+        assert load_checkpoint(tmp_path / "x.pth").info == described
+    assert 0x80 in starts
+
+
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     halved = {
         name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state("espnetv2_s0_5", 2).items()
@@ -108,6 +120,9 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
     save_file({"encoder.level1.conv.weight": torch.zeros(1)}, tmp_path / "partial.safetensors")
+    scalar = own | {"encoder.level1.conv.weight": torch.tensor(0.0)}
+    save_file(scalar, tmp_path / "scalar.safetensors")
+    save_file({name: t for name, t in own.items() if "level2" not in name}, tmp_path / "holes.safetensors")
     for name in (
         "cut_whole.safetensors",
         "cut_whole.pth",
@@ -116,6 +131,8 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
         "list.pth",
         "resnet.pth",
         "partial.safetensors",
+        "scalar.safetensors",
+        "holes.safetensors",
     ):
         with pytest.raises(UserError, match=name):
             load_checkpoint(tmp_path / name)

@@ -20,6 +20,7 @@ class Precision(str, Enum):
 
     AUTO = "auto"
     FULL = "32-true"
+    DOUBLE = "64-true"
     BF16 = "bf16-mixed"
     FP16 = "16-mixed"
 

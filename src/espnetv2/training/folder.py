@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from espnetv2.errors import UserError
-from espnetv2.files import atomic_path
+from espnetv2.files import PARTIAL, atomic_path
 from espnetv2.info import ModelInfo
 from espnetv2.training.recipe import Recipe, differences, parse_recipe
 
@@ -38,6 +38,11 @@ class RunFolder:
         self.confusion = path / "confusion.png"
         self.samples = path / "samples"
         self.tensorboard = path / "tensorboard"
+
+    def tidy(self) -> None:
+        """Remove what a killed process left half-written."""
+        for path in self.path.glob(f"{PARTIAL}*"):
+            path.unlink(missing_ok=True)
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the resolved recipe."""

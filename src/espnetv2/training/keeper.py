@@ -39,6 +39,11 @@ class StopSignal:
             self._before = signal.signal(signal.SIGTERM, self._remember)
         return self
 
+    def take_over(self) -> None:
+        """Be the only handler again: Lightning's own ends the process before the state is saved."""
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._remember)
+
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
@@ -76,6 +81,7 @@ class Keeper(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take back the optimizer's state, open the files."""
         module = _training(pl_module)
+        self._stop.take_over()
         if self._kept is not None:
             module.restore_optimizer(self._kept)
         if trainer.is_global_zero:

@@ -51,7 +51,7 @@ class CrossEntropy(nn.Module):
             logits: (N, C) or (N, C, H, W).
             target: class indices (N) or (N, H, W), 255 for none; for classification also probabilities (N, C).
         """
-        logits = logits.float()
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         each = F.cross_entropy(
             logits,
             target,
@@ -63,7 +63,7 @@ class CrossEntropy(nn.Module):
         if target.is_floating_point():
             return Parts(each.sum(), torch.tensor(float(len(each)), device=each.device))
         known = target != IGNORE
-        weight = known.float()
+        weight = known.to(each.dtype)
         if self.weights is not None:
             weight = torch.where(known, self.weights[target.where(known, 0)], 0.0)
         if self.loss.ohem is not None:

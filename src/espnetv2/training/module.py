@@ -112,6 +112,10 @@ class TrainingModule(pl.LightningModule):
         if self.recipe.compile:
             self._forward = torch.compile(self._outputs)
 
+    def on_train_epoch_start(self) -> None:
+        """Make sure of the mode: Lightning leaves that to the module."""
+        self.train()
+
     def train_dataloader(self) -> DataLoader[Any]:
         """The batches that are left of the current epoch. Asked for again every epoch."""
         if self._train_loader is None or self._batches is None:
@@ -189,9 +193,9 @@ class TrainingModule(pl.LightningModule):
         for batch in self._val_loader:
             if isinstance(batch, UserError):
                 raise batch
-            images, targets = batch[0].to(self.device), batch[1]
+            images, targets = batch[0].to(self.device, self._precision), batch[1]
             with self.trainer.precision_plugin.forward_context():
-                logits = network(images).float()
+                logits = network(images)
             for scores, target in zip(logits, targets, strict=True):
                 parts = self._count(metrics, scores, target)
                 sums += torch.stack([parts.total.double(), parts.weight.double()])
@@ -268,6 +272,10 @@ class TrainingModule(pl.LightningModule):
     def _new_metrics(self) -> Metrics:
         names = self._val_data.labels.classes
         return SegmentationMetrics(names) if self.recipe.task == "segmentation" else ClassificationMetrics(names)
+
+    @property
+    def _precision(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
 
     @property
     def _share(self) -> Share:

@@ -61,7 +61,7 @@ def draw_samples(module: TrainingModule, data: LabelledData, info: ModelInfo, pa
     for index in sorted({round(i) for i in np.linspace(0, len(data) - 1, min(SAMPLES, len(data)))}):
         blob = data.pairs[index][0] if isinstance(data, SegmentationData) else data.items[index][0]
         picture = blob.picture()
-        inputs = torch.from_numpy(info.preprocessing(picture))[None].to(module.device)
+        inputs = torch.from_numpy(info.preprocessing(picture))[None].to(module.device, next(network.parameters()).dtype)
         tiles.append(_row(data, index, picture, network(inputs)[0].float(), info))
     network.train(was_training)
     module.train(module.training)

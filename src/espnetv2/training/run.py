@@ -34,7 +34,7 @@ from espnetv2.training.module import Network, TrainingModule
 from espnetv2.training.recipe import Recipe
 from espnetv2.training.sync_batch_norm import CPULayerSync
 
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"]
 Say = Callable[[str], None]
 
 
@@ -92,10 +92,12 @@ def train(
     kept = folder.load() if resume and folder.last.is_file() else None
     if init is not None and kept is None:
         say(start_from(network, model, init, weights_dir))
+    weights = _class_weights(recipe, training, network.num_classes, say)
     writable_folder(out)
     if first:
+        folder.tidy()
         folder.write_recipe(recipe)
-    module = TrainingModule(network, recipe, training, validation, _class_weights(recipe, training, network.num_classes, say))
+    module = TrainingModule(network, recipe, training, validation, weights)
     if kept is not None:
         module.restore_networks(kept)
         say(f"going on after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
@@ -123,7 +125,7 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
             sync_batchnorm=several and accelerator != "cpu",
-            plugins=[CPULayerSync()] if several and accelerator == "cpu" else None,
+            plugins=_plugins(several=several, accelerator=accelerator),
             callbacks=[keeper],
             logger=False,
             enable_checkpointing=False,
@@ -132,6 +134,12 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
             num_sanity_val_steps=0,
         )
         trainer.fit(module)
+
+
+def _plugins(*, several: bool, accelerator: str) -> list[Any]:
+    plugins: list[Any] = [CPULayerSync()] if several and accelerator == "cpu" else []
+    # A run saves its state and stops by itself when the job is ended; requeued, it goes on with --resume.
+    return [*plugins, SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else plugins
 
 
 @contextmanager

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from espnetv2.data.check import check_split, contact_sheet
+from espnetv2.data.layouts import open_dataset
+from helpers import Run, make_folders, make_shapes, picture
+
+
+def test_a_good_data_set(tmp_path: Path) -> None:
+    report = check_split(open_dataset("masks", make_shapes(tmp_path), "train"))
+    assert report.errors == report.warnings == []
+    assert report.looked_at == report.images == 6
+    assert report.sizes == {(48, 32): 6}
+    assert sum(report.frequencies.values()) == 1
+    assert report.frequencies["background"] > 0.5
+
+
+def test_frequencies_are_of_labelled_pixels(tmp_path: Path) -> None:
+    make_shapes(tmp_path, count=1)
+    (tmp_path / "dataset.yaml").write_text("classes: [a, b, c]\n")
+    values = np.array([[0, 0, 0, 1], [255, 255, 255, 255]], np.uint8)
+    for folder in ("images", "masks"):
+        Image.fromarray(values).save(tmp_path / folder / "val" / "0.png")
+    report = check_split(open_dataset("masks", tmp_path, "val"))
+    assert report.frequencies == {"a": 0.75, "b": 0.25, "c": 0.0}
+    assert report.unlabelled == 0.5
+    assert report.warnings == ["classes that never occur in the split val: c"]
+
+
+def test_problems_are_told_with_files(tmp_path: Path) -> None:
+    make_shapes(tmp_path)
+    masks = tmp_path / "masks/train"
+    Image.new("RGB", (48, 32), (9, 9, 9)).save(masks / "0.png")
+    Image.new("RGB", (48, 32), (9, 9, 9)).save(masks / "1.png")
+    Image.new("RGB", (24, 32)).save(masks / "2.png")
+    (masks / "3.png").write_bytes(b"broken")
+    report = check_split(open_dataset("masks", tmp_path, "train"))
+    text = "\n".join(report.errors)
+    assert "2.png is 24x32 but its picture 48x32" in text
+    assert "3.png: the mask is damaged" in text
+    assert "unknown label values: (9, 9, 9) in 2 files such as" in text
+    assert len(report.errors) == 3
+
+
+def test_a_stated_scale_of_the_masks(tmp_path: Path) -> None:
+    make_shapes(tmp_path)
+    for path in (tmp_path / "masks/train").iterdir():
+        Image.new("RGB", (24, 16)).save(path)
+    Image.new("RGB", (24, 16), (255, 0, 0)).save(tmp_path / "masks/train/0.png")
+    assert len(check_split(open_dataset("masks", tmp_path, "train")).errors) == 6
+    assert check_split(open_dataset("masks", tmp_path, "train", mask_scale=0.5)).errors == []
+
+
+def test_a_single_class_is_an_error(tmp_path: Path) -> None:
+    make_shapes(tmp_path, count=2)
+    for path in (tmp_path / "masks/val").iterdir():
+        Image.new("RGB", (48, 32)).save(path)
+    assert "at least two classes are needed" in check_split(open_dataset("masks", tmp_path, "val")).errors[0]
+
+
+def test_classification(tmp_path: Path) -> None:
+    make_folders(tmp_path)
+    (tmp_path / "val/dark/0.png").write_bytes(b"")
+    report = check_split(open_dataset("auto", tmp_path, "val"))
+    assert report.frequencies == {"dark": 0.5, "light": 0.5}
+    assert len(report.errors) == 1
+    assert "the file is empty" in report.errors[0]
+
+
+def test_the_contact_sheet_shows_labels(tmp_path: Path) -> None:
+    sheet = contact_sheet(open_dataset("masks", make_shapes(tmp_path), "val"), count=4)
+    assert sheet.width == 4 * 320
+    colours = np.asarray(sheet)[:200].reshape(-1, 3).astype(int)
+    assert ((colours[:, 0] > 150) & (colours[:, 1] < 120)).any()
+    assert contact_sheet(open_dataset("auto", make_folders(tmp_path / "c"), "val"), count=3).height > 100
+
+
+def test_the_command(run: Run, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "data")
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert done.code == 0, done.stderr
+    assert "train: 6 pictures, layout masks" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["train.png", "val.png"]
+    picture(48, 32).save(tmp_path / "data/masks/val/0.png")
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out", "--split", "val", "--json")
+    assert done.code == 2
+    assert "unknown label values" in done.stderr
+    assert len(json.loads(done.stdout)[0]["errors"]) == 1
+    assert run("check-data", "--data", tmp_path / "data", "--split", "test").code == 2

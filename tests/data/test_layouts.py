@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from espnetv2.data.dataset import ClassificationData, SegmentationData
+from espnetv2.data.layouts import open_dataset
+from espnetv2.errors import UserError
+from espnetv2.labels import CAMVID, CITYSCAPES, VOC
+from helpers import SHAPE_CLASSES, make_folders, make_shapes, picture
+
+
+def write_mask(path: Path, values: list[list[int]], *, palette: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = Image.fromarray(np.array(values, np.uint8))
+    if palette:
+        mask.putpalette(list(range(256)) * 3)
+    mask.save(path)
+
+
+def write_picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture(2, 2).save(path)
+
+
+def segmentation(layout: str, root: Path, split: str = "val") -> SegmentationData:
+    data = open_dataset(layout, root, split)
+    assert isinstance(data, SegmentationData)
+    return data
+
+
+def cityscapes_tree(root: Path, kind: str, values: list[list[int]]) -> Path:
+    write_picture(root / "leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png")
+    write_mask(root / f"gtFine/val/ulm/ulm_000000_000019_gtFine_{kind}.png", values)
+    return root
+
+
+def test_cityscapes_train_ids(tmp_path: Path) -> None:
+    data = segmentation("auto", cityscapes_tree(tmp_path, "labelTrainIds", [[0, 18], [255, 3]]))
+    assert (data.layout, data.labels) == ("cityscapes", CITYSCAPES)
+    assert data.mask(0).tolist() == [[0, 18], [255, 3]]
+
+
+def test_cityscapes_label_ids(tmp_path: Path) -> None:
+    data = segmentation("cityscapes", cityscapes_tree(tmp_path, "labelIds", [[7, 33], [0, 11]]))
+    assert data.mask(0).tolist() == [[0, 18], [255, 2]]
+
+
+def test_label_ids_in_the_place_of_train_ids_are_recognised(tmp_path: Path) -> None:
+    data = segmentation("cityscapes", cityscapes_tree(tmp_path, "labelTrainIds", [[7, 33], [23, 26]]))
+    with pytest.raises(UserError, match=r"unknown label values 23, 26, 33: this looks like a labelIds file"):
+        data.mask(0)
+
+
+@pytest.mark.parametrize("prefix", ["", "VOC2012", "VOCdevkit/VOC2012"])
+def test_voc_and_sbd(tmp_path: Path, prefix: str) -> None:
+    home = tmp_path / prefix
+    for name in ("2007_1", "2007_2"):
+        write_picture(home / f"JPEGImages/{name}.jpg")
+    write_mask(home / "SegmentationClass/2007_1.png", [[0, 20], [255, 1]], palette=True)
+    write_mask(home / "SegmentationClassAug/2007_2.png", [[5, 5], [5, 5]])
+    lists = home / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("2007_1\n")
+    (lists / "trainaug.txt").write_text("/JPEGImages/2007_2.jpg /SegmentationClassAug/2007_2.png\n")
+    data = segmentation("auto", tmp_path)
+    assert (data.layout, data.labels) == ("voc", VOC)
+    assert data.mask(0).tolist() == [[0, 20], [255, 1]]
+    assert segmentation("voc", tmp_path, "trainaug").mask(0).tolist() == [[5, 5], [5, 5]]
+    with pytest.raises(UserError, match=r'no split "tset".*; choose one of trainaug, val|did you mean'):
+        open_dataset("voc", tmp_path, "tset")
+
+
+def test_camvid(tmp_path: Path) -> None:
+    write_picture(tmp_path / "val/a.jpg")
+    write_mask(tmp_path / "valannot/a.png", [[0, 10], [11, 3]])
+    data = segmentation("auto", tmp_path)
+    assert (data.layout, data.labels) == ("camvid", CAMVID)
+    assert data.mask(0).tolist() == [[0, 10], [255, 3]]
+
+
+def test_ones_own_with_rgb_masks(tmp_path: Path) -> None:
+    data = segmentation("auto", make_shapes(tmp_path))
+    assert data.labels.classes == SHAPE_CLASSES
+    assert set(np.unique(data.mask(0)).tolist()) <= {0, 1, 2}
+
+
+def test_ones_own_with_index_masks_and_numbers_of_its_own(tmp_path: Path) -> None:
+    write_picture(tmp_path / "images/val/sub/a.jpg")
+    write_mask(tmp_path / "masks/val/sub/a.png", [[3, 7], [9, 3]])
+    (tmp_path / "dataset.yaml").write_text(
+        "classes: {3: soil, 7: weed}\nignore_index: 9\npalette: ['#102030', '#ffffff']\nrgb_masks: false\n"
+    )
+    data = segmentation("masks", tmp_path)
+    assert data.mask(0).tolist() == [[0, 1], [255, 0]]
+    assert data.labels.palette == ((16, 32, 48), (255, 255, 255))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: [a, b]\nclases: 3", 'unknown key "clases": did you mean "classes"'),
+        ("classes: [a]", "names 1 classes: two to 255"),
+        ("classes: [a, b]\npalette: [[0, 0, 0]]", "1 colours for 2 classes"),
+        ("classes: [a, b]\npalette: [[0, 0, 0], [0, 0, 0]]", "the same colour"),
+        ("classes: [a, b]\npalette: ['#00', '#11']", "is no colour"),
+        ("classes: [", "is no YAML"),
+        ("palette: []", "classes: field required"),
+    ],
+)
+def test_a_wrong_description_is_told(tmp_path: Path, text: str, message: str) -> None:
+    make_shapes(tmp_path, count=1)
+    (tmp_path / "dataset.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        open_dataset("masks", tmp_path, "val")
+
+
+def test_an_rgb_mask_without_a_palette_is_recognised(tmp_path: Path) -> None:
+    make_shapes(tmp_path, count=1)
+    (tmp_path / "dataset.yaml").write_text("classes: [a, b, c]\n")
+    with pytest.raises(UserError, match=r"this is an RGB mask, but class indices are expected"):
+        segmentation("masks", tmp_path).mask(0)
+
+
+def test_unknown_colours_are_named(tmp_path: Path) -> None:
+    make_shapes(tmp_path, count=1)
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "masks/val/0.png")
+    with pytest.raises(UserError, match=r"unknown label values \(1, 2, 3\): check the classes in dataset.yaml"):
+        segmentation("masks", tmp_path).mask(0)
+
+
+def test_the_authors_lists(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a/x.png")
+    write_mask(tmp_path / "b/x_labelTrainIds.png", [[0, 18], [255, 3]])
+    (tmp_path / "val.txt").write_text("a/x.png, b/x_labelTrainIds.png\n\n/a/x.png,/b/x_labelTrainIds.png\n")
+    data = segmentation("auto", tmp_path)
+    assert (data.layout, len(data), data.labels) == ("list", 2, CITYSCAPES)
+    assert data.mask(1).tolist() == [[0, 18], [255, 3]]
+    (tmp_path / "val.txt").write_text("a/x.png,b/absent.png\n")
+    with pytest.raises(UserError, match="line 1: there is no file"):
+        open_dataset("list", tmp_path, "val")
+
+
+def test_image_folders(tmp_path: Path) -> None:
+    data = open_dataset("auto", make_folders(tmp_path), "train")
+    assert isinstance(data, ClassificationData)
+    assert (data.layout, data.labels.classes, len(data)) == ("imagefolder", ("dark", "light"), 8)
+    (tmp_path / "train" / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no picture below .*empty"):
+        open_dataset("imagefolder", tmp_path, "train")
+
+
+def test_one_class_is_too_few(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has 1 class folders: at least two are needed"):
+        open_dataset("imagefolder", make_folders(tmp_path, classes=("only",)), "train")
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def write_shard(path: Path, files: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as shard:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            shard.addfile(member, io.BytesIO(content))
+
+
+def test_shards_for_classification(tmp_path: Path) -> None:
+    for number in range(2):
+        files = {}
+        for sample in range(3):
+            files[f"s{number}{sample}.jpg"] = encoded(picture(10 + sample, 8), "JPEG")
+            files[f"s{number}{sample}.cls"] = str(sample % 2).encode()
+        write_shard(tmp_path / f"train-{number:04d}.tar", files)
+    (tmp_path / "classes.json").write_text(json.dumps(["even", "odd"]))
+    data = open_dataset("auto", tmp_path, "train")
+    assert isinstance(data, ClassificationData)
+    assert (data.layout, len(data), data.labels.classes) == ("webdataset", 6, ("even", "odd"))
+    assert [label for _, label in data.items] == [0, 1, 0, 0, 1, 0]
+    assert data.items[5][0].picture().size == (12, 8)
+
+
+def test_shards_for_segmentation(tmp_path: Path) -> None:
+    mask = encoded(Image.fromarray(np.array([[0, 1], [255, 1]], np.uint8)), "PNG")
+    for kind in ("mask.png", "png"):
+        write_shard(tmp_path / "val" / "0.tar", {"x.jpg": encoded(picture(2, 2), "JPEG"), f"x.{kind}": mask})
+        (tmp_path / "dataset.yaml").write_text("classes: [a, b]\n")
+        data = segmentation("webdataset", tmp_path)
+        assert data.mask(0).tolist() == [[0, 1], [255, 1]]
+        assert data.pairs[0][0].picture().size == (2, 2)
+    (tmp_path / "val" / "0.tar").write_bytes(b"no shard")
+    with pytest.raises(UserError, match="damaged or no tar file"):
+        open_dataset("webdataset", tmp_path, "val")
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    make_shapes(tmp_path, count=2)
+    (tmp_path / "masks/val/1.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 2 pictures have no mask in .*masks/val, the first is .*images/val/1\.png"):
+        open_dataset("masks", tmp_path, "val")
+    with pytest.raises(UserError, match=r'no split "vall": .*did you mean "val"'):
+        open_dataset("masks", tmp_path, "vall")
+    with pytest.raises(UserError, match='no data set layout "mask": did you mean "masks"'):
+        open_dataset("mask", tmp_path, "val")
+    with pytest.raises(UserError, match='no folder "absent"'):
+        open_dataset("masks", "absent", "val")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="is not recognised: name it, one of cityscapes"):
+        open_dataset("auto", tmp_path / "empty", "val")

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from espnetv2 import Predictor, create_model
+from espnetv2.data.layouts import open_dataset
+from espnetv2.errors import UserError
+from espnetv2.evaluation.evaluate import PredictorOptions, evaluate, evaluate_on_devices
+from espnetv2.inference.results import SegmentationResult
+from espnetv2.info import ModelInfo
+from espnetv2.metrics import SegmentationMetrics
+from espnetv2.preprocessing import Preprocessing
+from espnetv2.weights import save_checkpoint
+from helpers import SHAPE_CLASSES, SHAPE_COLOURS, Run, make_folders, make_shapes
+
+
+@pytest.fixture(scope="module")
+def shapes_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random parameters for the three classes of the shapes."""
+    torch.manual_seed(0)
+    info = ModelInfo(
+        model="espnetv2_seg_s0_5",
+        outputs=3,
+        classes=SHAPE_CLASSES,
+        palette=SHAPE_COLOURS,
+        preprocessing=Preprocessing(height=32, width=48),
+    )
+    path = tmp_path_factory.mktemp("weights") / "shapes.safetensors"
+    save_checkpoint(create_model(info.model, num_classes=3).state_dict(), info, path)
+    return path
+
+
+def test_it_measures_what_predict_gives(shapes_file: Path, tmp_path: Path) -> None:
+    make_shapes(tmp_path)
+    predictor = Predictor(shapes_file)
+    data = open_dataset("masks", tmp_path, "val")
+    expected = SegmentationMetrics(SHAPE_CLASSES)
+    for index, result in enumerate(predictor(tmp_path / "images" / "val")):
+        assert isinstance(result, SegmentationResult)
+        mask = np.asarray(Image.open(tmp_path / "masks/val" / f"{index}.png"))
+        labels = (mask[..., 0] > 0) + 2 * (mask[..., 1] > 0)
+        expected.update(labels, result.class_map)
+    seen = []
+    assert evaluate(predictor, data, lambda: seen.append(1)).report() == expected.report()
+    assert len(seen) == 6
+
+
+def test_labels_are_compared_at_their_own_resolution(shapes_file: Path, tmp_path: Path) -> None:
+    make_shapes(tmp_path)
+    for path in (tmp_path / "masks/val").iterdir():
+        with Image.open(path) as mask:
+            mask.resize((96, 64), Image.Resampling.NEAREST).save(path)
+    metrics = evaluate(Predictor(shapes_file), open_dataset("masks", tmp_path, "val", mask_scale=2))
+    assert metrics.counts.sum() == 6 * 96 * 64
+
+
+def test_several_processes_give_the_same_figures(shapes_file: Path, tmp_path: Path) -> None:
+    make_shapes(tmp_path, count=5)
+    data = open_dataset("masks", tmp_path, "val")
+    seen = []
+    together = evaluate_on_devices(PredictorOptions(str(shapes_file), device="cpu"), data, 2, lambda: seen.append(1))
+    assert together.report() == evaluate(Predictor(shapes_file, device="cpu"), data).report()
+    assert len(seen) == 5
+    with pytest.raises(UserError, match="--devices 999: this machine has"):
+        evaluate_on_devices(PredictorOptions(str(shapes_file), device="cpu"), data, 999)
+
+
+def test_classes_must_agree(shapes_file: Path, segmentation_file: Path, tmp_path: Path) -> None:
+    data = open_dataset("masks", make_shapes(tmp_path), "val")
+    with pytest.raises(UserError, match="has 19 classes, but the data set has 3"):
+        evaluate(Predictor(segmentation_file), data)
+    text = (tmp_path / "dataset.yaml").read_text()
+    (tmp_path / "dataset.yaml").write_text(text.replace("disc", "ring"))
+    with pytest.raises(UserError, match='calls class 2 "disc", but the data set calls it "ring"'):
+        evaluate(Predictor(shapes_file), open_dataset("masks", tmp_path, "val"))
+    folders = open_dataset("auto", make_folders(tmp_path / "c"), "val")
+    with pytest.raises(UserError, match="is for segmentation, but the data set is for classification"):
+        evaluate(Predictor(shapes_file), folders)
+
+
+def test_the_command(run: Run, shapes_file: Path, classification_file: Path, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "s")
+    done = run("evaluate", shapes_file, "--data", tmp_path / "s", "--out", tmp_path / "out", "--json")
+    assert done.code == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert {"miou", "pixel_accuracy", "per_class_iou", "images"} <= answer.keys()
+    assert answer["images"] == 6
+    assert list(answer["per_class_iou"]) == list(SHAPE_CLASSES)
+    for plot in answer["plots"]:
+        with Image.open(plot) as image:
+            assert image.format == "PNG"
+    make_folders(tmp_path / "c", classes=tuple("abcdefg"))
+    done = run(
+        "evaluate", classification_file, "--data", tmp_path / "c", "--out", tmp_path / "out", "--device", "cpu", "--json"
+    )
+    assert done.code == 0, done.stderr
+    assert {"top1", "top5", "images"} <= json.loads(done.stdout).keys()
+    assert "mean IoU" in run("evaluate", shapes_file, "--data", tmp_path / "s", "--out", tmp_path / "out").stdout
+    assert run("evaluate", shapes_file, "--data", tmp_path / "s", "--split", "test").code == 2

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from espnetv2.training.losses import CrossEntropy, weights_from_shares
+from espnetv2.training.recipe import Loss
+
+
+def test_class_weights_from_data() -> None:
+    assert weights_from_shares(np.array([0.0, 0.5])) == [1 / math.log(1.10), 1 / math.log(1.60)]
+
+
+def test_the_parts_make_torchs_mean() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 5, 7, 6), torch.randint(0, 5, (2, 7, 6))
+    target[0, :3] = 255
+    weights = [0.5, 1.0, 2.0, 3.0, 0.0]
+    for given in (None, weights):
+        total, weight = CrossEntropy(Loss(label_smoothing=0.1), given)(logits, target)
+        tensor = None if given is None else torch.tensor(given)
+        expected = F.cross_entropy(logits, target, tensor, ignore_index=255, label_smoothing=0.1)
+        assert total / weight == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_two_halves_make_the_whole() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(4, 3, 5, 5), torch.randint(0, 3, (4, 5, 5))
+    target[:1, :4] = 255
+    criterion = CrossEntropy(Loss(), [1.0, 2.0, 3.0])
+    whole = criterion(logits, target)
+    halves = [criterion(logits[part], target[part]) for part in (slice(0, 2), slice(2, 4))]
+    assert sum(float(half.total) for half in halves) == pytest.approx(float(whole.total), rel=1e-5)
+    assert sum(float(half.weight) for half in halves) == pytest.approx(float(whole.weight), rel=1e-5)
+
+
+def test_hard_examples_are_kept() -> None:
+    """Four pixels with probability 0.9, 0.8, 0.6 and 0.2 of the true class, one without a label."""
+    probabilities = torch.tensor([0.9, 0.8, 0.6, 0.2, 0.5])
+    logits = torch.stack([probabilities, 1 - probabilities]).log()[None, :, None]
+    target = torch.tensor([[[0, 0, 0, 0, 255]]])
+    losses = -probabilities.log()
+    total, weight = CrossEntropy(Loss(ohem=0.7, ohem_keep=0.1))(logits, target)
+    assert float(total) == pytest.approx(float(losses[2] + losses[3]))
+    assert weight == 2
+    total, weight = CrossEntropy(Loss(ohem=0.1, ohem_keep=0.75))(logits, target)
+    assert float(total) == pytest.approx(float(losses[1:4].sum()))
+    assert weight == 3
+
+
+def test_nothing_labelled_gives_zero() -> None:
+    total, weight = CrossEntropy(Loss(ohem=0.7))(torch.randn(1, 2, 3, 3), torch.full((1, 3, 3), 255))
+    assert (float(total), float(weight)) == (0, 0)
+
+
+def test_mixed_labels() -> None:
+    logits, target = torch.randn(3, 4), torch.rand(3, 4).softmax(1)
+    total, weight = CrossEntropy(Loss())(logits, target)
+    assert total / weight == pytest.approx(float(F.cross_entropy(logits, target)), rel=1e-5)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnetv2.errors import UserError
+from espnetv2.training.recipe import Recipe, differences, list_recipes, load_recipe, parse_recipe
+from espnetv2.weights import find_weights
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_of_the_package_is_valid_and_survives_a_round_trip(name: str) -> None:
+    recipe = load_recipe(name)
+    assert parse_recipe(recipe.to_yaml(), name) == recipe
+
+
+def test_the_published_results_have_a_recipe() -> None:
+    published = {"imagenet", "cityscapes_psp"} | {f"{d}_pyramid_stage{s}" for d in ("cityscapes", "voc") for s in (1, 2)}
+    assert published | {"segmentation", "classification"} == set(list_recipes())
+    imagenet = load_recipe("imagenet")
+    assert (imagenet.batch_size, imagenet.epochs, imagenet.lr, imagenet.seed) == (512, 300, 0.1, 1882)
+    assert imagenet.optimizer.nesterov
+    stage2 = load_recipe("cityscapes_pyramid_stage2")
+    assert stage2.freeze_batch_norm == "all"
+    assert stage2.decoder_lr == 10
+    assert len(stage2.loss.class_weights) == 20
+    psp = load_recipe("cityscapes_psp")
+    assert psp.pass_scales == (1.5, 1.25, 0.5, 0.75, 1.0)
+    released = find_weights("espnetv2_seg_psp_s0_5").preprocessing()
+    assert psp.preprocessing().channels == released.channels == "BGR"
+    assert psp.mean == pytest.approx(released.mean)
+    assert psp.std == pytest.approx(released.std)
+
+
+def test_changes_are_applied() -> None:
+    recipe = load_recipe(
+        "segmentation", ["epochs=3", "lr=1e-3", "loss.ohem=null", "schedule.name=poly", "augmentation.scale=[1, 2]"]
+    )
+    assert (recipe.epochs, recipe.lr, recipe.loss.ohem, recipe.schedule.name) == (3, 0.001, None, "poly")
+    assert recipe.augmentation.scale == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["epoch=3"], 'unknown key "epoch": did you mean "epochs"'),
+        (["loss.omeh=0.5"], r'unknown key "loss\.omeh": did you mean "ohem"'),
+        (["epochs=0"], "epochs: input should be greater than or equal to 1"),
+        (["epochs=many"], "epochs: .*'many'"),
+        (["schedule.name=cosin"], "schedule.name: input should be"),
+        (["epochs"], '"epochs" is no change: write --set key=value'),
+        (["lr.x=1"], '"lr" has no parts'),
+        (["input_size=huge"], "write WIDTHxHEIGHT"),
+        (["schedule.name=hybrid", "epochs=50"], "turns linear in epoch 61"),
+        (["augmentation.scale=[2, 1]"], "give the smaller first"),
+    ],
+)
+def test_mistakes_name_the_key(changes: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_recipe("segmentation", changes)
+
+
+def test_unknown_and_unreadable_recipes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='no recipe "segmentatoin": did you mean "segmentation"'):
+        load_recipe("segmentatoin")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_recipe(str(tmp_path / "absent.yaml"))
+    (tmp_path / "broken.yaml").write_text("a: [1")
+    with pytest.raises(UserError, match="is no YAML"):
+        load_recipe(str(tmp_path / "broken.yaml"))
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"task": "segmentation", "epochs": 1}))
+    with pytest.raises(UserError, match="batch_size: field required"):
+        load_recipe(str(tmp_path / "own.yaml"))
+
+
+def test_differences_name_what_changed() -> None:
+    before = load_recipe("segmentation")
+    after = load_recipe("segmentation", ["lr=0.5", "loss.ohem=0.9"])
+    assert differences(before, after) == ["loss.ohem: 0.7 -> 0.9", "lr: 0.001 -> 0.5"]
+    assert differences(before, Recipe.model_validate(before.model_dump())) == []

@@ -1,0 +1,261 @@
+"""Whole runs on a small data set: what they leave, that they can be broken off and go on exactly, and what they refuse."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from espnetv2 import create_model
+from espnetv2.errors import UserError
+from espnetv2.training.folder import read_metrics
+from espnetv2.training.module import _average_into
+from espnetv2.training.recipe import load_recipe
+from espnetv2.training.run import Hardware, train
+from espnetv2.weights import load_checkpoint
+from helpers import SHAPE_CLASSES, Run, make_folders, make_shapes
+
+MODEL = "espnetv2_seg_s0_5"
+SMALL = ("input_size=48x32", "batch_size=2", "epochs=2", "workers=0", "lr=0.002")
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shapes(tmp_path_factory.mktemp("shapes"))
+
+
+def run_small(shapes: Path, out: Path, *changes: str, **options: Any) -> Path:
+    recipe = load_recipe("segmentation", [*SMALL, *changes])
+    return train(recipe, MODEL, shapes, out, hardware=Hardware(device="cpu"), **options)
+
+
+def command(shapes: Path, out: Path, *more: str, changes: tuple[str, ...] = ()) -> list[str]:
+    settings = [part for change in (*SMALL, *changes) for part in ("--set", change)]
+    program = [sys.executable, "-m", "espnetv2", "train", "--recipe", "segmentation", "--model", MODEL, "--device", "cpu"]
+    return [*program, "--data", str(shapes), "--out", str(out), *settings, *more]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def rows_of(out: Path) -> int:
+    path = out / "metrics.csv"
+    return path.read_text().count("\n") if path.is_file() else 0
+
+
+def test_a_run_leaves_what_is_promised(shapes: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    best = run_small(shapes, tmp_path / "run", say=said.append)
+    found = {path.name for path in (tmp_path / "run").iterdir()}
+    expected = {"recipe.yaml", "metrics.csv", "last.ckpt", "best.safetensors", "curves.png", "confusion.png", "samples"}
+    assert found == expected | {"tensorboard"}
+    assert sorted(path.name for path in (tmp_path / "run/samples").iterdir()) == ["epoch_0000.jpg", "epoch_0001.jpg"]
+    for name in ("curves.png", "confusion.png"):
+        with Image.open(tmp_path / "run" / name) as plot:
+            assert plot.width > 300
+    assert any("train: 6 pictures, 3 classes" in line for line in said)
+    model = create_model(MODEL, weights=best)
+    assert model.info is not None
+    assert model.info.classes == SHAPE_CLASSES
+    assert model.info.recipe is not None
+    assert model.info.recipe["epochs"] == 2
+    assert set(model.info.metrics) == {"miou", "pixel_accuracy"}
+    rows = read_metrics(tmp_path / "run/metrics.csv")
+    assert [row["step"] for row in rows] == [1, 2, 3, 3, 4, 5, 6, 6]
+    assert [row["epoch"] for row in rows] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert rows[3]["train_loss"] == pytest.approx(np.mean([row["train_loss"] for row in rows[:3]]))
+    assert rows[3]["val_loss"] > 0
+    # The resumable file loads like any checkpoint, and gives what was validated: the average.
+    assert load_checkpoint(tmp_path / "run/last.ckpt").info.classes == SHAPE_CLASSES
+
+
+def test_it_learns(shapes: Path, tmp_path: Path) -> None:
+    run_small(shapes, tmp_path / "run", "epochs=10", "lr=0.02", "loss.ohem=null", "ema_decay=null", "validate_every=9")
+    losses = [row["train_loss"] for row in read_metrics(tmp_path / "run/metrics.csv") if "val_loss" not in row]
+    assert np.mean(losses[-3:]) < 0.85 * np.mean(losses[:3])
+
+
+def test_classification_with_everything_on(tmp_path: Path) -> None:
+    data = make_folders(tmp_path / "data")
+    changes = ["input_size=32x32", "batch_size=4", "epochs=2", "workers=0", "augmentation.mixup=0.2", "augmentation.cutmix=1.0"]
+    recipe = load_recipe("classification", [*changes, "accumulate=2", "validate_every=2"])
+    best = train(recipe, "espnetv2_s0_5", data, tmp_path / "run", hardware=Hardware(device="cpu"))
+    model = create_model("espnetv2_s0_5", weights=best)
+    assert model.info is not None
+    assert set(model.info.metrics) == {"top1", "top5"}
+    assert sum("val_loss" in row for row in read_metrics(tmp_path / "run/metrics.csv")) == 1
+
+
+def test_the_auxiliary_output_and_several_passes(shapes: Path, tmp_path: Path) -> None:
+    changes = [*SMALL, "epochs=1", "batch_size=3", "pass_scales=[1.0, 0.5]", "loss.auxiliary=1.0", "outputs=4"]
+    recipe = load_recipe("segmentation", changes)
+    best = train(recipe, "espnetv2_seg_psp_s0_5", shapes, tmp_path / "run", hardware=Hardware(device="cpu"))
+    assert create_model("espnetv2_seg_psp_s0_5", weights=best).num_classes == 4
+    assert read_metrics(tmp_path / "run/metrics.csv")[-1]["step"] == 4
+
+
+def test_killed_and_stopped_it_goes_on_exactly(shapes: Path, tmp_path: Path) -> None:
+    changes = ("epochs=3", "workers=1", "checkpoint_steps=2")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run(command(shapes, whole, changes=changes), check=True, capture_output=True, env=environment())
+    more: list[str] = []
+    for wanted, how in ((3, signal.SIGKILL), (5, signal.SIGTERM)):
+        process = subprocess.Popen(command(shapes, broken, *more, changes=changes), stderr=subprocess.PIPE, env=environment())
+        deadline = time.monotonic() + 120
+        while rows_of(broken) < wanted + 1 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 128 + signal.SIGTERM), errors.decode()
+        more = ["--resume"]
+    subprocess.run(command(shapes, broken, *more, changes=changes), check=True, capture_output=True, env=environment())
+    assert (broken / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    first, second = (load_checkpoint(path / "best.safetensors").state_dict for path in (whole, broken))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_two_processes_compute_what_one_does(shapes: Path, tmp_path: Path) -> None:
+    """In double precision, since early gradients of batch normalisation amplify rounding."""
+    changes = ("batch_size=4", "epochs=3", "loss.ohem=null", "optimizer.name=sgd")
+    for name, more in (("one", ()), ("two", ("--devices", "2"))):
+        program = command(shapes, tmp_path / name, "--precision", "64-true", *more, changes=changes)
+        done = subprocess.run(program, capture_output=True, text=True, env=environment(), check=False)
+        assert done.returncode == 0, done.stderr
+    one, two = (read_metrics(tmp_path / name / "metrics.csv") for name in ("one", "two"))
+    assert len(one) == len(two) == 6
+    for first, second in zip(one, two, strict=True):
+        assert first.keys() == second.keys()
+        for key, value in first.items():
+            assert second[key] == pytest.approx(value, rel=1e-6), key
+
+
+@pytest.mark.parametrize("frozen", ["encoder", "all"])
+def test_frozen_batch_normalisation_stays_frozen(shapes: Path, tmp_path: Path, frozen: str) -> None:
+    start = run_small(shapes, tmp_path / "start", "epochs=1", "ema_decay=null")
+    best = run_small(shapes, tmp_path / "run", f"freeze_batch_norm={frozen}", "ema_decay=null", init=str(start))
+    before, after = load_checkpoint(start).state_dict, load_checkpoint(best).state_dict
+    norms = {name.rpartition(".")[0] for name in before if name.endswith("running_mean")}
+    for name, tensor in before.items():
+        is_norm, in_encoder = name.rpartition(".")[0] in norms, name.startswith("encoder.")
+        if is_norm and (in_encoder or frozen == "all"):
+            assert torch.equal(tensor, after[name]), name
+        elif name.endswith(("conv.weight", "running_mean")):
+            assert not torch.equal(tensor, after[name]), name
+
+
+def test_a_frozen_encoder_does_not_move(shapes: Path, tmp_path: Path) -> None:
+    start = run_small(shapes, tmp_path / "start", "epochs=1", "ema_decay=null")
+    best = run_small(shapes, tmp_path / "run", "encoder_lr=0", "ema_decay=null", init=str(start))
+    before, after = load_checkpoint(start).state_dict, load_checkpoint(best).state_dict
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(name.startswith("decoder.") for name in moved)
+
+
+def test_starting_from_other_weights(shapes: Path, tmp_path: Path, segmentation_file: Path) -> None:
+    said: list[str] = []
+    run_small(shapes, tmp_path / "run", "epochs=1", init=str(segmentation_file), say=said.append)
+    assert any(line.startswith("starting from") and "the encoder and" in line for line in said)
+    recipe = load_recipe("segmentation", SMALL)
+    with pytest.raises(UserError, match="whose encoder does not fit espnetv2_seg_s1_0"):
+        train(recipe, "espnetv2_seg_s1_0", shapes, tmp_path / "no", init=str(segmentation_file))
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_moving_average_by_hand() -> None:
+    average, model = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2)
+    torch.nn.init.constant_(model.weight, 3.0)
+    model.load_state_dict({**model.state_dict(), "num_batches_tracked": torch.tensor(5)})
+    _average_into(average, model, 0.25)
+    assert average.weight.tolist() == [1.5, 1.5]
+    assert average.state_dict()["num_batches_tracked"] == 5
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not finite at step \d+, epoch \d+: lower lr"):
+        run_small(
+            shapes, tmp_path / "run", "optimizer.name=sgd", "lr=1e30", "gradient_clip=null", "epochs=5", "checkpoint_steps=1"
+        )
+    kept = torch.load(tmp_path / "run/last.ckpt", weights_only=True)
+    assert kept["step"] >= 1
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_small(shapes, tmp_path / "run", "epochs=1")
+    before = (tmp_path / "run/last.ckpt").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    (tmp_path / "run/recipe.yaml").unlink()
+    with pytest.raises(UserError, match="the disk is full"):
+        run_small(shapes, tmp_path / "run", resume=True)
+    assert (tmp_path / "run/last.ckpt").read_bytes() == before
+
+
+def test_a_run_is_not_written_over_or_changed(shapes: Path, tmp_path: Path) -> None:
+    run_small(shapes, tmp_path / "run", "epochs=1")
+    with pytest.raises(UserError, match="holds a run already: go on with it by --resume"):
+        run_small(shapes, tmp_path / "run", "epochs=1")
+    with pytest.raises(UserError, match=r"the recipe is not the one of .* \(lr: 0\.002 -> 0\.5\)"):
+        run_small(shapes, tmp_path / "run", "epochs=1", "lr=0.5", resume=True)
+    before = (tmp_path / "run/metrics.csv").read_text()
+    run_small(shapes, tmp_path / "run", "epochs=1", resume=True)
+    assert (tmp_path / "run/metrics.csv").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--set", "batch_size=3", "--devices", "2"], ["batch_size 3 cannot be shared evenly by 2 device(s)"]),
+        (["--devices", "500"], ["--devices 500: this machine has"]),
+        (["--set", "val_split=test"], ['no split "test"']),
+        (["--set", "loss.class_weights=[1, 2]"], ["2 weights for 3 outputs"]),
+        (["--set", "outputs=2"], ["outputs is 2, but the data set has 3 classes"]),
+        (["--set", "epoch=2"], ['unknown key "epoch"', "epochs"]),
+        (["--init", "absent.pth"], ['no checkpoint file "absent.pth"']),
+        (["--recipe", "classification"], ["the recipe is for classification"]),
+        (["--model", "espnetv2_s0_5"], ["espnetv2_s0_5 is for classification, but the recipe is for segmentation"]),
+        (["--precision", "8"], ["--precision"]),
+        (["--device", "cuda:77"], ["no device"]),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(
+    run: Run, shapes: Path, tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
+    out = tmp_path / "run"
+    done = run(*command(shapes, out)[3:], *arguments)
+    assert done.code == 2
+    assert done.stderr.splitlines()[-1].startswith("espnetv2: error: ")
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert part in done.stderr
+    assert not out.exists()
+
+
+def test_bad_data_is_told_before_anything_starts(run: Run, tmp_path: Path) -> None:
+    data = make_shapes(tmp_path / "data", count=2)
+    Image.new("RGB", (48, 32), (7, 7, 7)).save(data / "masks/train/1.png")
+    done = run(*command(data, tmp_path / "run")[3:])
+    assert done.code == 2
+    assert "unknown label values: (7, 7, 7) in 1 file such as" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_lightning_the_extra_is_named(run: Run, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("espnetv2.cli.train.find_spec", lambda _: None)
+    done = run(*command(shapes, tmp_path / "run")[3:])
+    assert done.code == 2
+    assert "pip install 'espnetv2[train]'" in done.stderr
