@@ -61,7 +61,9 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        self.model = freeze(network, recipe)
+        # Here and not later: distributed training lays out its gradients like the parameters that it finds.
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = freeze(network, recipe).to(memory_format=layout)
         self.average = copy.deepcopy(network).requires_grad_(False).eval() if recipe.ema_decay is not None else None
         self.criterion = CrossEntropy(recipe.loss, class_weights)
         self.step = 0
@@ -106,9 +108,7 @@ class TrainingModule(pl.LightningModule):
         return build_optimizer(self.model, self.recipe)
 
     def on_fit_start(self) -> None:
-        """Compile, where the recipe asks for it, and lay out parameters in memory."""
-        if self.recipe.channels_last:
-            self.model.to(memory_format=torch.channels_last)
+        """Compile, where the recipe asks for it."""
         if self.recipe.compile:
             self._forward = torch.compile(self._outputs)
 
