@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from helpers import ROOT
+from helpers import ROOT, Run
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [
@@ -23,6 +24,28 @@ def test_code_runs(code: str, official_weights: Path, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
+
+
+def test_ones_own_data_from_folder_to_prediction(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of the page, in its order, but for the number of epochs."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/data/own.md").read_text("utf-8")
+    blocks = re.findall(r"^```(python|sh)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert [kind for kind, _ in blocks] == ["python", "sh", "sh", "sh"]
+    exec(compile(blocks[0][1], "documentation", "exec"), {"__name__": "documentation"})
+    commands = [line for kind, text in blocks if kind == "sh" for line in text.splitlines()]
+    assert [shlex.split(command)[1] for command in commands] == ["check-data", "train", "evaluate", "predict"]
+    for command in commands:
+        _, *arguments = shlex.split(command.replace("epochs=30", "epochs=1"))
+        done = run(*arguments)
+        assert done.code == 0, done.stderr
+    assert len(list((tmp_path / "maps").glob("*_overlay.jpg"))) == 6
+
+
+def test_every_command_in_the_documentation_exists(run: Run) -> None:
+    for page in PAGES:
+        for name in re.findall(r"^espnetv2 ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE):
+            assert run(name, "--help").code == 0, name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
