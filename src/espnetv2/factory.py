@@ -12,8 +12,7 @@ from espnetv2.weights.checkpoint import Checkpoint, load_checkpoint
 from espnetv2.weights.download import fetch
 
 if TYPE_CHECKING:
-    from espnetv2.models.classification import ClassificationModel
-    from espnetv2.models.segmentation import SegmentationModel
+    from espnetv2.models.network import Network
 
 
 def create_model(
@@ -22,7 +21,7 @@ def create_model(
     weights: str | Path | None = None,
     num_classes: int | None = None,
     weights_dir: str | Path | None = None,
-) -> ClassificationModel | SegmentationModel:
+) -> Network:
     """Build a model.
 
     Args:
@@ -58,7 +57,7 @@ def create_model(
     return load_model(checkpoint)
 
 
-def load_model(checkpoint: Checkpoint) -> ClassificationModel | SegmentationModel:
+def load_model(checkpoint: Checkpoint) -> Network:
     """The network of a checkpoint, in evaluation mode.
 
     Raises:

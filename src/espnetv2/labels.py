@@ -6,6 +6,8 @@ import colorsys
 from dataclasses import dataclass
 
 Colour = tuple[int, int, int]
+IGNORE = 255
+"""Label of a pixel that has no class."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-IGNORE = 255
+from espnetv2.labels import IGNORE
 
 
 @dataclass

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from espnetv2 import Predictor, create_model
+from espnetv2.device import choose_device
 from espnetv2.errors import UserError
-from espnetv2.inference.device import choose_device
 from espnetv2.inference.results import ClassificationResult, SegmentationResult
 from espnetv2.labels import CITYSCAPES
 from helpers import SHARED, picture

@@ -15,8 +15,6 @@ from espnetv2.errors import UserError
 from espnetv2.images import read_picture
 from espnetv2.labels import Labels
 
-IGNORE = 255
-
 
 @dataclass(frozen=True)
 class Blob:

@@ -12,9 +12,8 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from espnetv2.errors import UserError
-from espnetv2.labels import CITYSCAPES_LABEL_IDS, Colour
+from espnetv2.labels import CITYSCAPES_LABEL_IDS, IGNORE, Colour
 
-IGNORE = 255
 MAX_CLASSES = 255
 _UNKNOWN = 256
 _SHOWN = 8

@@ -104,7 +104,7 @@ def evaluate_on_devices(
     """
     import torch
 
-    from espnetv2.inference.device import choose_device
+    from espnetv2.device import choose_device
 
     check_classes(options.info(), data)
 

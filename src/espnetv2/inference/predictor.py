@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from espnetv2.device import choose_device
 from espnetv2.errors import UserError
 from espnetv2.factory import create_model, is_model_name, load_model
-from espnetv2.inference.device import choose_device
 from espnetv2.inference.prefetch import prefetch
 from espnetv2.inference.results import ClassificationResult, Result, SegmentationResult
 from espnetv2.inference.sources import Item, Source, Stream, open_sources
@@ -23,10 +23,8 @@ from espnetv2.weights.catalogue import DEFAULT_MODEL, find_weights
 from espnetv2.weights.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
-    from espnetv2.models.classification import ClassificationModel
-    from espnetv2.models.segmentation import SegmentationModel
+    from espnetv2.models.network import Network
 
-    Model = ClassificationModel | SegmentationModel
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 DECODING_THREADS = 2
@@ -55,7 +53,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | Path | Model = DEFAULT_MODEL,
+        model: str | Path | Network = DEFAULT_MODEL,
         *,
         weights: str | Path | None = None,
         device: str = "auto",
@@ -148,7 +146,7 @@ class Predictor:
         return SegmentationResult(item.source, item.stem, picture, indices, self.info, item.frame, item.fps)
 
 
-def _resolve(model: str | Path | Model, weights: str | Path | None, weights_dir: str | Path | None) -> Model:
+def _resolve(model: str | Path | Network, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
     if isinstance(model, torch.nn.Module):
         return model
     text = str(model)

@@ -7,9 +7,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.eesp import ImageShortcut, StridedEESP
-from espnetv2.models.segmentation import SegmentationModel
+from espnetv2.models.network import Network
 
 
 def parameters(model: nn.Module) -> int:
@@ -17,7 +16,7 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def published_parameters(model: ClassificationModel | SegmentationModel) -> int:
+def published_parameters(model: Network) -> int:
     """Number of parameters of the authors' network, which also owns some that can never learn.
 
     Those are the last PReLU inside every strided EESP and level 5's image shortcut.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from espnetv2.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from espnetv2.models.classification import ClassificationModel
-    from espnetv2.models.segmentation import DecoderName, SegmentationModel
+    from espnetv2.models.network import Network
+    from espnetv2.models.segmentation import DecoderName
 
 Task = Literal["classification", "segmentation"]
 
@@ -41,7 +41,7 @@ class ModelSpec:
         """Height and width at which the published tables count operations."""
         return (224, 224) if self.task == "classification" else (512, 1024)
 
-    def build(self, num_classes: int | None = None) -> ClassificationModel | SegmentationModel:
+    def build(self, num_classes: int | None = None) -> Network:
         """The network with fresh parameters.
 
         Raises:

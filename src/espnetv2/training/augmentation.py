@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from espnetv2.data.masks import IGNORE
+from espnetv2.labels import IGNORE
 from espnetv2.training.recipe import Augmentation
 
 Generator = np.random.Generator

@@ -12,7 +12,7 @@ from espnetv2.weights.checkpoint import Checkpoint, load_checkpoint
 from espnetv2.weights.download import fetch
 
 if TYPE_CHECKING:
-    from espnetv2.training.module import Network
+    from espnetv2.models.network import Network
 
 
 def start_from(network: Network, model: str, weights: str, weights_dir: Path | None) -> str:

@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from espnetv2.labels import IGNORE
 from espnetv2.training.recipe import Loss
-
-IGNORE = 255
 
 
 class Parts(NamedTuple):

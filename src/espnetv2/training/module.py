@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from espnetv2.data.dataset import LabelledData
 from espnetv2.errors import UserError
 from espnetv2.metrics import ClassificationMetrics, Metrics, SegmentationMetrics
-from espnetv2.models.classification import ClassificationModel
+from espnetv2.models.network import Network
 from espnetv2.models.segmentation import SegmentationModel
 from espnetv2.postprocessing import class_map
 from espnetv2.training.batches import (
@@ -33,7 +33,6 @@ from espnetv2.training.optimizers import build_optimizer, freeze, normalisation_
 from espnetv2.training.recipe import Recipe
 from espnetv2.training.schedules import learning_rate
 
-Network = ClassificationModel | SegmentationModel
 # How often a device that works on its own is asked whether the loss is still finite: asking makes it wait.
 LOSS_CHECK_STEPS = 50
 

@@ -10,7 +10,7 @@ from torch import nn
 from espnetv2.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from espnetv2.training.module import Network
+    from espnetv2.models.network import Network
 
 
 def normalisation_to_keep(network: Network, recipe: Recipe) -> list[nn.Module]:

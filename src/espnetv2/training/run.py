@@ -25,12 +25,13 @@ from espnetv2.errors import UserError
 from espnetv2.factory import create_model
 from espnetv2.files import writable_folder
 from espnetv2.info import ModelInfo
+from espnetv2.models.network import Network
 from espnetv2.models.registry import model_spec
 from espnetv2.training.folder import RunFolder
 from espnetv2.training.initial import start_from
 from espnetv2.training.keeper import Keeper, StopSignal
 from espnetv2.training.losses import weights_from_shares
-from espnetv2.training.module import Network, TrainingModule
+from espnetv2.training.module import TrainingModule
 from espnetv2.training.recipe import Recipe
 from espnetv2.training.sync_batch_norm import CPULayerSync
 
@@ -179,7 +180,7 @@ def _check_folder(folder: RunFolder, recipe: Recipe, *, resume: bool, first: boo
 
 
 def _accelerator(hardware: Hardware) -> str:
-    from espnetv2.inference.device import choose_device
+    from espnetv2.device import choose_device
 
     kind = choose_device(hardware.device).type
     there = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1 if kind == "cpu" else 1

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData
 from espnetv2.data.layouts.common import pair, pictures_below, split_folder
-from espnetv2.data.masks import IGNORE, MaskCodec, index_codec
+from espnetv2.data.masks import MaskCodec, index_codec
 from espnetv2.errors import UserError
-from espnetv2.labels import CITYSCAPES, CITYSCAPES_LABEL_IDS
+from espnetv2.labels import CITYSCAPES, CITYSCAPES_LABEL_IDS, IGNORE
 
 _PICTURE, _TRAIN_IDS, _LABEL_IDS = "_leftImg8bit", "_gtFine_labelTrainIds", "_gtFine_labelIds"
 

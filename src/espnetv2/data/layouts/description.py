@@ -8,9 +8,9 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from espnetv2.data.masks import IGNORE, MAX_CLASSES, MaskCodec
+from espnetv2.data.masks import MAX_CLASSES, MaskCodec
 from espnetv2.errors import UserError, validation_message
-from espnetv2.labels import Colour, Labels, distinct_palette
+from espnetv2.labels import IGNORE, Colour, Labels, distinct_palette
 
 FILE = "dataset.yaml"
 Channel = Annotated[int, Field(ge=0, le=255)]
