@@ -37,8 +37,6 @@ def plot_curves(rows: list[Row], metric: str, path: Path) -> None:
     loss.plot(at, [row["train_loss"] for row in validations], color="#3b7dd8", marker=".", label="train, epoch")
     loss.plot(at, [row["val_loss"] for row in validations], color="#d8663b", marker=".", label="validation")
     loss.set_ylabel("loss")
-    if steps and min(row["train_loss"] for row in steps) > 0:
-        loss.set_yscale("log")
     loss.legend()
     for name in (metric, "pixel_accuracy" if metric == "miou" else "top5"):
         figures.plot(at, [row[name] for row in validations], marker=".", label=f"{name} (last {validations[-1][name]:.1f})")
