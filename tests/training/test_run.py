@@ -220,6 +220,7 @@ def test_a_run_is_not_written_over_or_changed(shapes: Path, tmp_path: Path) -> N
     ("arguments", "parts"),
     [
         (["--set", "batch_size=3", "--devices", "2"], ["batch_size 3 cannot be shared evenly by 2 device(s)"]),
+        (["--nodes", "2"], ["--nodes 2: start the command on every machine by torchrun"]),
         (["--devices", "500"], ["--devices 500: this machine has"]),
         (["--set", "val_split=test"], ['no split "test"']),
         (["--set", "loss.class_weights=[1, 2]"], ["2 weights for 3 outputs"]),

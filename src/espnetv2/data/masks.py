@@ -56,7 +56,9 @@ class MaskCodec:
                 mask.load()
                 colourful = mask.mode in ("RGB", "RGBA", "CMYK", "YCbCr") or (self.colours is not None and mask.mode == "P")
                 pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except UnidentifiedImageError as error:
+            raise UserError(f"{name}: the mask is damaged or no picture") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise UserError(f"{name}: the mask is damaged or no picture ({error})") from error
         if not colourful:
             return self._from_values(pixels.astype(np.int64))

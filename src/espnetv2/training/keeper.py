@@ -35,17 +35,16 @@ class StopSignal:
         self._before: Any = None
 
     def __enter__(self) -> StopSignal:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._remember)
+        self._before = signal.getsignal(signal.SIGTERM)
         return self
 
     def take_over(self) -> None:
-        """Be the only handler again: Lightning's own ends the process before the state is saved."""
-        if self._before is not None:
+        """From here on remember, and be the only handler: Lightning's own ends the process before the state is saved."""
+        if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._remember)
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
+        if threading.current_thread() is threading.main_thread() and self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
     def _remember(self, _: int, __: FrameType | None) -> None:
@@ -82,6 +81,7 @@ class Keeper(pl.Callback):
         """Take back the optimizer's state, open the files."""
         module = _training(pl_module)
         self._stop.take_over()
+        self._stop.received |= trainer.received_sigterm
         if self._kept is not None:
             module.restore_optimizer(self._kept)
         if trainer.is_global_zero:

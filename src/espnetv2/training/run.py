@@ -134,7 +134,12 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(module)
+        try:
+            trainer.fit(module)
+        except RuntimeError as error:
+            if several and "closed by peer" in str(error):
+                raise UserError("another process of this run has stopped: its own message says why") from error
+            raise
 
 
 def _plugins(*, several: bool, accelerator: str) -> list[Any]:
@@ -184,6 +189,8 @@ def _accelerator(hardware: Hardware) -> str:
 
     kind = choose_device(hardware.device).type
     there = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1 if kind == "cpu" else 1
+    if hardware.nodes > 1 and not (SLURMEnvironment.detect() or TorchElasticEnvironment.detect()):
+        raise UserError(f"--nodes {hardware.nodes}: start the command on every machine by torchrun, or by srun in a SLURM job")
     if hardware.devices > there:
         raise UserError(f"--devices {hardware.devices}: this machine has {there} ({kind})")
     return kind
