@@ -91,4 +91,8 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     assert done.code == 2
     assert "unknown label values" in done.stderr
     assert len(json.loads(done.stdout)[0]["errors"]) == 1
+    for path in (tmp_path / "data/masks/val").iterdir():
+        Image.new("RGB", (48, 32), (9, 9, 9)).save(path)
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out2", "--split", "val")
+    assert "unknown label values: (9, 9, 9) in 6 files" in done.stderr
     assert run("check-data", "--data", tmp_path / "data", "--split", "test").code == 2

@@ -106,6 +106,8 @@ def test_ones_own_with_index_masks_and_numbers_of_its_own(tmp_path: Path) -> Non
     ("text", "message"),
     [
         ("classes: [a, b]\nclases: 3", 'unknown key "clases": did you mean "classes"'),
+        ("classes: [a, a, b]", "names a class twice"),
+        ("classes: [a, b]\nignore_index: -1", "ignore_index: input should be greater"),
         ("classes: [a]", "names 1 classes: two to 255"),
         ("classes: [a, b]\npalette: [[0, 0, 0]]", "1 colours for 2 classes"),
         ("classes: [a, b]\npalette: [[0, 0, 0], [0, 0, 0]]", "the same colour"),
@@ -126,6 +128,13 @@ def test_an_rgb_mask_without_a_palette_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "dataset.yaml").write_text("classes: [a, b, c]\n")
     with pytest.raises(UserError, match=r"this is an RGB mask, but class indices are expected"):
         segmentation("masks", tmp_path).mask(0)
+
+
+def test_a_mask_with_transparency_is_read(tmp_path: Path) -> None:
+    make_shapes(tmp_path, count=1)
+    (tmp_path / "dataset.yaml").write_text("classes: [a, b, c]\n")
+    Image.new("LA", (48, 32), (2, 255)).save(tmp_path / "masks/val/0.png")
+    assert set(segmentation("masks", tmp_path).mask(0).ravel().tolist()) == {2}
 
 
 def test_unknown_colours_are_named(tmp_path: Path) -> None:

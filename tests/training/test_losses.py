@@ -52,6 +52,12 @@ def test_hard_examples_are_kept() -> None:
     assert weight == 3
 
 
+def test_class_255_of_a_classification_is_a_class() -> None:
+    total, weight = CrossEntropy(Loss())(torch.zeros(2, 1000), torch.tensor([255, 3]))
+    assert float(total) == pytest.approx(2 * math.log(1000), rel=1e-5)
+    assert weight == 2
+
+
 def test_nothing_labelled_gives_zero() -> None:
     total, weight = CrossEntropy(Loss(ohem=0.7))(torch.randn(1, 2, 3, 3), torch.full((1, 3, 3), 255))
     assert (float(total), float(weight)) == (0, 0)

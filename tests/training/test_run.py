@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from PIL import Image
 
 from espnetv2 import create_model
 from espnetv2.errors import UserError
+from espnetv2.models.segmentation import SegmentationModel
 from espnetv2.training.folder import read_metrics
-from espnetv2.training.module import _average_into
+from espnetv2.training.module import TrainingModule, _average_into
+from espnetv2.training.optimizers import normalisation_to_keep
 from espnetv2.training.recipe import load_recipe
 from espnetv2.training.run import Hardware, train
 from espnetv2.weights import load_checkpoint
@@ -154,6 +157,14 @@ def test_frozen_batch_normalisation_stays_frozen(shapes: Path, tmp_path: Path, f
             assert not torch.equal(tensor, after[name]), name
 
 
+def test_normalisation_over_several_gpus_is_frozen_too() -> None:
+    recipe = load_recipe("segmentation", ["freeze_batch_norm=all"])
+    network = TorchSyncBatchNorm().apply(create_model(MODEL, num_classes=3))
+    assert isinstance(network, SegmentationModel)
+    kept = normalisation_to_keep(network, recipe)
+    assert len(kept) == sum(isinstance(layer, torch.nn.SyncBatchNorm) for layer in network.modules()) > 50
+
+
 def test_a_frozen_encoder_does_not_move(shapes: Path, tmp_path: Path) -> None:
     start = run_small(shapes, tmp_path / "start", "epochs=1", "ema_decay=null")
     best = run_small(shapes, tmp_path / "run", "encoder_lr=0", "ema_decay=null", init=str(start))
@@ -182,27 +193,40 @@ def test_the_moving_average_by_hand() -> None:
     assert average.state_dict()["num_batches_tracked"] == 5
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(shapes: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"not finite at step \d+, epoch \d+: lower lr"):
-        run_small(
-            shapes, tmp_path / "run", "optimizer.name=sgd", "lr=1e30", "gradient_clip=null", "epochs=5", "checkpoint_steps=1"
-        )
-    kept = torch.load(tmp_path / "run/last.ckpt", weights_only=True)
-    assert kept["step"] >= 1
+def test_a_run_that_diverges_is_stopped_and_never_saved(shapes: Path, tmp_path: Path) -> None:
+    hopeless = ("optimizer.name=sgd", "lr=1e30", "gradient_clip=null", "schedule.warmup_epochs=0", "epochs=5")
+    with pytest.raises(UserError, match=r"(not finite at step \d+|have run away by step \d+).*lower lr"):
+        run_small(shapes, tmp_path / "run", *hopeless, "checkpoint_steps=1")
+    assert not (tmp_path / "run/last.ckpt").exists()
+
+
+def test_a_loss_that_is_not_finite_names_its_step() -> None:
+    module = TrainingModule.__new__(TrainingModule)
+    torch.nn.Module.__init__(module)
+    module.bad_step, module.step, module.steps_per_epoch = None, 6, 4
+    module._watch(torch.tensor(1.0))
+    module.check_loss()
+    module._watch(torch.tensor(float("nan")))
+    module.step = 9
+    module._watch(torch.tensor(float("inf")))
+    with pytest.raises(UserError, match="not finite at step 7, epoch 1: lower lr"):
+        module.check_loss()
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_small(shapes, tmp_path / "run", "epochs=1")
-    before = (tmp_path / "run/last.ckpt").read_bytes()
+    save, calls = torch.save, []
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full_from_the_second_on(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(*arguments)
 
-    monkeypatch.setattr(torch, "save", full)
-    (tmp_path / "run/recipe.yaml").unlink()
+    monkeypatch.setattr(torch, "save", full_from_the_second_on)
     with pytest.raises(UserError, match="the disk is full"):
-        run_small(shapes, tmp_path / "run", resume=True)
-    assert (tmp_path / "run/last.ckpt").read_bytes() == before
+        run_small(shapes, tmp_path / "run")
+    assert torch.load(tmp_path / "run/last.ckpt", weights_only=True)["step"] == 3
+    assert not list((tmp_path / "run").glob(".partial-*"))
 
 
 def test_a_run_is_not_written_over_or_changed(shapes: Path, tmp_path: Path) -> None:
@@ -211,6 +235,9 @@ def test_a_run_is_not_written_over_or_changed(shapes: Path, tmp_path: Path) -> N
         run_small(shapes, tmp_path / "run", "epochs=1")
     with pytest.raises(UserError, match=r"the recipe is not the one of .* \(lr: 0\.002 -> 0\.5\)"):
         run_small(shapes, tmp_path / "run", "epochs=1", "lr=0.5", resume=True)
+    recipe = load_recipe("segmentation", [*SMALL, "epochs=1"])
+    with pytest.raises(UserError, match=r"was started with other model \(espnetv2_seg_s0_5 before, espnetv2_seg_s1_0 now\)"):
+        train(recipe, "espnetv2_seg_s1_0", shapes, tmp_path / "run", resume=True, hardware=Hardware(device="cpu"))
     before = (tmp_path / "run/metrics.csv").read_text()
     run_small(shapes, tmp_path / "run", "epochs=1", resume=True)
     assert (tmp_path / "run/metrics.csv").read_text() == before

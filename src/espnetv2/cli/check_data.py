@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ import typer
 
 from espnetv2.cli import options
 from espnetv2.cli.output import print_json, progress_bar, stderr, stdout
+from espnetv2.errors import UserError
 
 if TYPE_CHECKING:
     from espnetv2.data.check import Report
@@ -42,9 +44,9 @@ def check_data(
             report = check_split(labelled, on_image=partial(progress.advance, task))
         reports.append(report)
         sheet = out / f"{labelled.split}.png"
-        if len(report.errors) < len(labelled):
-            with atomic_path(sheet) as path:
-                contact_sheet(labelled).save(path)
+        with suppress(UserError), atomic_path(sheet) as path:
+            # Where nothing can be drawn, the report says why.
+            contact_sheet(labelled).save(path)
         if not json:
             _print_report(report, sheet)
     if json:

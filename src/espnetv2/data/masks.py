@@ -52,8 +52,11 @@ class MaskCodec:
             UserError: the file is damaged or of another kind.
         """
         try:
-            with Image.open(io.BytesIO(content)) as mask:
+            with Image.open(io.BytesIO(content)) as opened:
+                mask: Image.Image = opened
                 mask.load()
+                if mask.mode in ("LA", "La", "PA"):
+                    mask = mask.getchannel(0)
                 colourful = mask.mode in ("RGB", "RGBA", "CMYK", "YCbCr") or (self.colours is not None and mask.mode == "P")
                 pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
         except UnidentifiedImageError as error:

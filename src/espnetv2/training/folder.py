@@ -82,7 +82,10 @@ class RunFolder:
             kept = torch.load(self.last, map_location="cpu", weights_only=True)
         except Exception as error:
             raise UserError(f"{self.last} is damaged ({type(error).__name__}): start the run anew in another folder") from error
-        if not isinstance(kept, dict) or not {"state_dict", "optimizer", "precision", "step"} <= kept.keys():
+        if (
+            not isinstance(kept, dict)
+            or not {"state_dict", "optimizer", "precision", "step", "pictures", "best", INFO_KEY} <= kept.keys()
+        ):
             raise UserError(f"{self.last} is no checkpoint of a run")
         return kept
 
@@ -129,7 +132,10 @@ def read_metrics(path: Path) -> list[Row]:
         for cells in csv.DictReader(file):
             if None in cells or any(value is None for value in cells.values()):
                 continue
-            row = {key: float(value) for key, value in cells.items() if value}
+            try:
+                row = {key: float(value) for key, value in cells.items() if value}
+            except ValueError:
+                continue
             if "step" in row:
                 rows.append({**row, "epoch": int(row["epoch"]), "step": int(row["step"])})
     return rows

@@ -176,6 +176,7 @@ class Keeper(pl.Callback):
 
     def _save(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         module.check_loss()
+        module.check_parameters()
         self._flush()
         if trainer.is_global_zero:
             self._folder.save({**module.state_to_keep(), "best": self._best}, self._info)

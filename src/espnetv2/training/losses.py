@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from espnetv2.labels import IGNORE
 from espnetv2.training.recipe import Loss
 
+NO_INDEX = -100
+
 
 class Parts(NamedTuple):
     """A weighted sum of losses, and the sum of the weights: their quotient is the mean."""
@@ -56,12 +58,13 @@ class CrossEntropy(nn.Module):
             target,
             weight=self.weights,
             reduction="none",
-            ignore_index=-100 if target.is_floating_point() else IGNORE,
+            ignore_index=IGNORE if target.ndim > 1 and not target.is_floating_point() else NO_INDEX,
             label_smoothing=self.loss.label_smoothing,
         )
         if target.is_floating_point():
             return Parts(each.sum(), torch.tensor(float(len(each)), device=each.device))
-        known = target != IGNORE
+        # Class 255 of a classification is a class like any other.
+        known = target != (IGNORE if target.ndim > 1 else NO_INDEX)
         weight = known.to(each.dtype)
         if self.weights is not None:
             weight = torch.where(known, self.weights[target.where(known, 0)], 0.0)

@@ -35,6 +35,7 @@ from espnetv2.training.schedules import learning_rate
 
 # How often a device that works on its own is asked whether the loss is still finite: asking makes it wait.
 LOSS_CHECK_STEPS = 50
+LARGEST_PARAMETER = 1e8
 
 
 class TrainingModule(pl.LightningModule):
@@ -71,7 +72,6 @@ class TrainingModule(pl.LightningModule):
         self.steps_per_epoch = steps_per_epoch(len(train), recipe)
         self._train_data, self._val_data = train, val
         self._rate = learning_rate(recipe.schedule, recipe.lr, recipe.epochs, self.steps_per_epoch)
-        self._kept = normalisation_to_keep(network, recipe)
         self._forward: Callable[[Tensor], Any] = self._outputs
         self._train_loader: DataLoader[Any] | None = None
         self._val_loader: DataLoader[Any] | None = None
@@ -96,7 +96,7 @@ class TrainingModule(pl.LightningModule):
     def train(self, mode: bool = True) -> TrainingModule:
         """Set the mode; frozen normalisation and the average stay in evaluation mode whatever is asked for."""
         super().train(mode)
-        for layer in self._kept:
+        for layer in normalisation_to_keep(self.model, self.recipe):
             layer.eval()
         if self.average is not None:
             self.average.eval()
@@ -172,7 +172,20 @@ class TrainingModule(pl.LightningModule):
         if self.bad_step is not None and int(self.bad_step) >= 0:
             raise UserError(
                 f"the loss is not finite at step {int(self.bad_step) + 1}, epoch {int(self.bad_step) // self.steps_per_epoch}: "
-                "lower lr or give the schedule a warm-up; last.ckpt is from before"
+                "lower lr or give the schedule a warm-up; a checkpoint from before is kept"
+            )
+
+    def check_parameters(self) -> None:
+        """Stop if a parameter is not finite or beyond any use, so that such a state is never kept.
+
+        Raises:
+            UserError: one is.
+        """
+        largest = max(float(parameter.detach().abs().max()) for parameter in self.model.parameters())
+        if not largest < LARGEST_PARAMETER:
+            raise UserError(
+                f"the parameters have run away by step {self.step} (the largest is {largest:g}): "
+                "lower lr or give the schedule a warm-up; a checkpoint from before is kept"
             )
 
     @torch.no_grad()
@@ -219,6 +232,7 @@ class TrainingModule(pl.LightningModule):
             "optimizer": optimizer.state_dict(),
             "precision": self.trainer.precision_plugin.state_dict(),
             "step": self.step,
+            "pictures": len(self._train_data),
         }
 
     def restore_networks(self, kept: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from espnetv2.training.recipe import Recipe
 
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def normalisation_to_keep(network: Network, recipe: Recipe) -> list[nn.Module]:
-    """The batch normalisation layers whose statistics and parameters stay."""
+    """The batch normalisation layers whose statistics and parameters stay, whether over one device or several."""
     if recipe.freeze_batch_norm == "all":
         kept: nn.Module | None = network
     else:
         kept = network.encoder if recipe.freeze_batch_norm == "encoder" or recipe.encoder_lr == 0 else None
-    return [] if kept is None else [layer for layer in kept.modules() if isinstance(layer, nn.BatchNorm2d)]
+    return [] if kept is None else [layer for layer in kept.modules() if isinstance(layer, _BatchNorm)]
 
 
 def freeze(network: Network, recipe: Recipe) -> Network:

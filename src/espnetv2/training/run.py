@@ -27,12 +27,12 @@ from espnetv2.files import writable_folder
 from espnetv2.info import ModelInfo
 from espnetv2.models.network import Network
 from espnetv2.models.registry import model_spec
-from espnetv2.training.folder import RunFolder
+from espnetv2.training.folder import INFO_KEY, RunFolder
 from espnetv2.training.initial import start_from
 from espnetv2.training.keeper import Keeper, StopSignal
 from espnetv2.training.losses import weights_from_shares
 from espnetv2.training.module import TrainingModule
-from espnetv2.training.recipe import Recipe
+from espnetv2.training.recipe import Recipe, differences
 from espnetv2.training.sync_batch_norm import CPULayerSync
 
 Precision = Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"]
@@ -91,6 +91,8 @@ def train(
     training, validation = _open(recipe, data, say, check=first)
     network, info = _network(recipe, model, training)
     kept = folder.load() if resume and folder.last.is_file() else None
+    if kept is not None:
+        _check_same(kept, info, len(training), folder)
     if init is not None and kept is None:
         say(start_from(network, model, init, weights_dir))
     weights = _class_weights(recipe, training, network.num_classes, say)
@@ -184,6 +186,26 @@ def _check_folder(folder: RunFolder, recipe: Recipe, *, resume: bool, first: boo
         raise UserError(f"{folder.path} holds a run already: go on with it by --resume, or choose another --out")
 
 
+def _check_same(kept: dict[str, Any], info: ModelInfo, count: int, folder: RunFolder) -> None:
+    """See that the run that is gone on with had the same model, classes, recipe and number of pictures."""
+    before = ModelInfo.model_validate_json(kept[INFO_KEY])
+    pairs: list[tuple[str, object, object]] = [
+        ("model", before.model, info.model),
+        ("classes", before.classes, info.classes),
+        ("outputs", before.outputs, info.outputs),
+        ("training pictures", kept["pictures"], count),
+    ]
+    if changed := differences(Recipe.model_validate(before.recipe), Recipe.model_validate(info.recipe)):
+        raise UserError(
+            f"the recipe is not the one of {folder.path} ({'; '.join(changed)}): use it as it was, or another --out"
+        )
+    for name, old, new in pairs:
+        if old != new:
+            raise UserError(
+                f"{folder.path} was started with other {name} ({old} before, {new} now): use the same, or another --out"
+            )
+
+
 def _accelerator(hardware: Hardware) -> str:
     from espnetv2.device import choose_device
 
@@ -263,7 +285,10 @@ def _class_weights(recipe: Recipe, data: LabelledData, outputs: int, say: Say) -
         return None
     if chosen == "data":
         say("counting the classes of the training labels")
-        shares = np.array(list(check_split(data).frequencies.values()))
+        report = check_split(data)
+        if report.errors:
+            raise UserError(report.errors[0])
+        shares = np.array(list(report.frequencies.values()))
         # An output that is no class has no label, so its weight is never used.
         return [*weights_from_shares(shares), *(0.0 for _ in range(outputs - len(shares)))]
     if len(chosen) != outputs:

@@ -10,6 +10,18 @@ from espnetv2.errors import UserError, nearest
 from espnetv2.images import IMAGE_SUFFIXES
 
 
+def read_text(path: Path) -> str:
+    """The content of a text file.
+
+    Raises:
+        UserError: it cannot be read, or is no UTF-8.
+    """
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as UTF-8 text ({error}): save it as such") from error
+
+
 def split_folder(parent: Path, split: str) -> Path:
     """The folder of a split below ``parent``.
 
@@ -29,10 +41,14 @@ def pictures_below(folder: Path) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.rglob("*") if _is_picture(path))
     if not found:
         raise UserError(f"no picture below {folder}: it needs files such as .jpg or .png")
     return found
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def pair(pictures: Iterable[tuple[str, Path]], masks: Mapping[str, Path], where: Path) -> list[tuple[Blob, Blob]]:

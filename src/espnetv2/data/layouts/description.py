@@ -8,11 +8,13 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from espnetv2.data.layouts.common import read_text
 from espnetv2.data.masks import MAX_CLASSES, MaskCodec
 from espnetv2.errors import UserError, validation_message
 from espnetv2.labels import IGNORE, Colour, Labels, distinct_palette
 
 FILE = "dataset.yaml"
+Value = Annotated[int, Field(ge=0, le=65_535)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -21,13 +23,13 @@ class Description(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    classes: list[str] | dict[int, str]
+    classes: list[str] | dict[Value, str]
     """Names, in the order of the mask values from 0, or by mask value."""
     palette: list[tuple[Channel, Channel, Channel]] | None = None
     """A colour per class, in their order: that of RGB masks, and that for drawing."""
     rgb_masks: bool | None = None
     """Whether masks are RGB pictures in the palette's colours; by default they are, where there is a palette."""
-    ignore_index: int = IGNORE
+    ignore_index: Value = IGNORE
     """Mask value of pixels without a class."""
     ignore_colours: list[tuple[Channel, Channel, Channel]] = []
     """Colours of pixels without a class, in RGB masks."""
@@ -64,7 +66,7 @@ def read_description(root: Path) -> Description:
     if not path.is_file():
         raise UserError(f"{path} is missing: it names the classes, such as  classes: [background, road, car]")
     try:
-        description = Description.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        description = Description.model_validate(yaml.safe_load(read_text(path)))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML: {error}") from error
     except ValidationError as error:
@@ -72,6 +74,8 @@ def read_description(root: Path) -> Description:
     count = len(description.classes)
     if not 2 <= count <= MAX_CLASSES:
         raise UserError(f"{path} names {count} classes: two to {MAX_CLASSES} are needed; name the background too")
+    if len(set(description.labels().classes)) != count:
+        raise UserError(f"{path} names a class twice: give each its own name")
     if description.palette is not None and len(description.palette) != count:
         raise UserError(f"{path} has {len(description.palette)} colours for {count} classes: give one each")
     if description.palette is not None and len(set(description.palette)) != count:

@@ -23,7 +23,7 @@ def open_split(root: Path, split: str) -> ClassificationData:
         UserError: fewer than two classes, or a class without pictures.
     """
     folder = split_folder(root, split)
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(classes) < 2:
         raise UserError(f"{folder} has {len(classes)} class folders: at least two are needed, one per class")
     items = [(file_blob(path), index) for index, home in enumerate(classes) for path in pictures_below(home)]

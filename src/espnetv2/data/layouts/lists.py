@@ -6,6 +6,7 @@ from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData, file_blob
 from espnetv2.data.layouts.cityscapes import label_id_codec, train_id_codec
+from espnetv2.data.layouts.common import read_text
 from espnetv2.data.layouts.description import FILE, read_description
 from espnetv2.data.layouts.voc import voc_codec
 from espnetv2.data.masks import MaskCodec
@@ -25,7 +26,7 @@ def open_split(root: Path, split: str) -> SegmentationData:
         there = sorted(file.stem for file in root.glob("*.txt"))
         raise UserError(f'no split "{split}": there is no file {path}' + (f"; {nearest(split, there)}" if there else ""))
     pairs = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         names = [name.strip().lstrip("/") for name in line.split(",")]

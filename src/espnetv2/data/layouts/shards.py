@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 from espnetv2.data.dataset import Blob, ClassificationData, LabelledData, SegmentationData
+from espnetv2.data.layouts.common import read_text
 from espnetv2.data.layouts.description import FILE, read_description
 from espnetv2.errors import UserError
 from espnetv2.images import IMAGE_SUFFIXES
@@ -47,7 +48,7 @@ def open_split(root: Path, split: str) -> LabelledData:
 def _read_index(path: Path) -> list[Sample]:
     samples: dict[str, Sample] = {}
     try:
-        with tarfile.open(path) as shard:
+        with tarfile.open(path, "r:") as shard:
             for member in shard:
                 if not member.isfile():
                     continue
@@ -102,5 +103,11 @@ def _class_names(root: Path, highest: int) -> Labels:
         return Labels(read_description(root).labels().classes, ())
     path = root / CLASSES_FILE
     if path.is_file():
-        return Labels(tuple(str(name) for name in json.loads(path.read_text("utf-8"))), ())
+        try:
+            names = json.loads(read_text(path))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is no JSON ({error})") from error
+        if not isinstance(names, list) or len(set(map(str, names))) != len(names):
+            raise UserError(f'{path} is no list of different class names: write one such as ["cat", "dog"]')
+        return Labels(tuple(map(str, names)), ())
     return Labels(generic_labels(highest + 1).classes, ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData
-from espnetv2.data.layouts.common import pair
+from espnetv2.data.layouts.common import pair, read_text
 from espnetv2.data.masks import MaskCodec, index_codec
 from espnetv2.errors import UserError, nearest
 from espnetv2.labels import VOC
@@ -32,7 +32,7 @@ def open_split(root: Path, split: str) -> SegmentationData:
         there = sorted(file.stem for file in lists.glob("*.txt"))
         raise UserError(f'no split "{split}": there is no file {path}' + (f"; {nearest(split, there)}" if there else ""))
     # Some lists hold names, others pairs of paths.
-    names = [Path(line.split()[0]).stem for line in path.read_text("utf-8").splitlines() if line.strip()]
+    names = [Path(line.split()[0]).stem for line in read_text(path).splitlines() if line.strip()]
     folder = home / ("SegmentationClassAug" if split == AUGMENTED else "SegmentationClass")
     masks = {file.stem: file for file in folder.glob("*.png")}
     pictures = [(name, home / "JPEGImages" / f"{name}.jpg") for name in names]
