@@ -35,7 +35,8 @@ from espnetv2.training.module import TrainingModule
 from espnetv2.training.recipe import Recipe, differences
 from espnetv2.training.sync_batch_norm import CPULayerSync
 
-Precision = Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"]
+Arithmetic = Literal["32-true", "64-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["auto"] | Arithmetic
 Say = Callable[[str], None]
 
 
@@ -113,7 +114,7 @@ def train(
     return folder.best
 
 
-def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator: str, precision: str) -> None:
+def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator: str, precision: Arithmetic) -> None:
     recipe, several = module.recipe, hardware.devices * hardware.nodes > 1
     with _quiet():
         trainer = pl.Trainer(
@@ -121,7 +122,7 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
             devices=hardware.devices,
             num_nodes=hardware.nodes,
             strategy="ddp" if several else "auto",
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             max_epochs=recipe.epochs - module.epoch,
             accumulate_grad_batches=recipe.accumulate,
             gradient_clip_val=recipe.gradient_clip,
@@ -218,7 +219,7 @@ def _accelerator(hardware: Hardware) -> str:
     return kind
 
 
-def _precision(hardware: Hardware, accelerator: str) -> str:
+def _precision(hardware: Hardware, accelerator: str) -> Arithmetic:
     if hardware.precision != "auto":
         return hardware.precision
     if accelerator != "cuda":
