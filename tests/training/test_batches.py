@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from espnetv2.data.layouts import open_dataset
 from espnetv2.training.augmentation import vary_for_classification, vary_for_segmentation
@@ -93,6 +94,17 @@ def test_at_scale_one_of_the_input_the_whole_picture_is_seen() -> None:
     source = picture(64, 48)
     image, _ = vary_for_segmentation(source, np.zeros((48, 64), np.uint8), (24, 32), options, np.random.default_rng(0))
     assert np.array_equal(np.asarray(image), np.asarray(source.resize((32, 24), 2)))
+
+
+def test_a_smaller_training_size_cuts_a_part_out_of_the_picture_at_the_input_size() -> None:
+    options = Augmentation(scale=(1.0, 1.0), flip=False)
+    ramp = np.repeat(np.arange(64, dtype=np.uint8)[None], 64, axis=0)
+    image, labels = vary_for_segmentation(
+        Image.fromarray(ramp).convert("RGB"), ramp, (16, 32), options, np.random.default_rng(0), stretched=(64, 128)
+    )
+    assert labels.shape == (16, 32)
+    assert set(np.diff(np.asarray(image)[3, :, 0].astype(int))) <= {0, 1}
+    assert int(labels[0, -1]) - int(labels[0, 0]) in (15, 16)
 
 
 def test_classification_variations_have_the_size_asked_for() -> None:

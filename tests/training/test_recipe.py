@@ -18,7 +18,8 @@ def test_every_recipe_of_the_package_is_valid_and_survives_a_round_trip(name: st
 
 def test_the_published_results_have_a_recipe() -> None:
     published = {"imagenet", "cityscapes_psp"} | {f"{d}_pyramid_stage{s}" for d in ("cityscapes", "voc") for s in (1, 2)}
-    assert published | {"segmentation", "classification"} == set(list_recipes())
+    ours = {"segmentation", "classification", "cityscapes_256"}
+    assert published | ours == set(list_recipes())
     imagenet = load_recipe("imagenet")
     assert (imagenet.batch_size, imagenet.epochs, imagenet.lr, imagenet.seed) == (512, 300, 0.1, 1882)
     assert imagenet.optimizer.nesterov
@@ -32,6 +33,15 @@ def test_the_published_results_have_a_recipe() -> None:
     assert psp.preprocessing().channels == released.channels == "BGR"
     assert psp.mean == pytest.approx(released.mean)
     assert psp.std == pytest.approx(released.std)
+
+
+def test_training_pictures_may_be_smaller_than_the_input() -> None:
+    recipe = load_recipe("segmentation", ["input_size=512x256", "train_size=384x192", "pass_scales=[1, 0.5]"])
+    assert recipe.size == (256, 512)
+    assert recipe.training_sizes == [(192, 384), (96, 192)]
+    assert load_recipe("segmentation", ["input_size=512x256"]).training_sizes == [(256, 512)]
+    with pytest.raises(UserError, match="train_size"):
+        load_recipe("segmentation", ["train_size=big"])
 
 
 def test_changes_are_applied() -> None:

@@ -114,11 +114,13 @@ def test_killed_and_stopped_it_goes_on_exactly(shapes: Path, tmp_path: Path) -> 
     subprocess.run(command(shapes, whole, changes=changes), check=True, capture_output=True, env=environment())
     more: list[str] = []
     for wanted, how in ((3, signal.SIGKILL), (5, signal.SIGTERM)):
-        process = subprocess.Popen(command(shapes, broken, *more, changes=changes), stderr=subprocess.PIPE, env=environment())
+        program = command(shapes, broken, *more, changes=changes)
+        process = subprocess.Popen(program, stderr=subprocess.PIPE, env=environment(), start_new_session=True)
         deadline = time.monotonic() + 120
         while rows_of(broken) < wanted + 1 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        process.send_signal(how)
+        # A scheduler signals every process of a job, those that load pictures, too.
+        os.killpg(process.pid, how)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 128 + signal.SIGTERM), errors.decode()
         more = ["--resume"]

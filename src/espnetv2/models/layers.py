@@ -73,9 +73,11 @@ def average_pool(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation to ``size`` (height, width) with aligned corners, as in the published network."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+class Resize(nn.Module):
+    """Bilinear interpolation to a size (height, width) with aligned corners, as in the published network."""
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def spatial_size(x: Tensor) -> tuple[int, int]:

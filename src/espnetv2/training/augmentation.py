@@ -18,7 +18,13 @@ _ERASED_AREA = (0.02, 0.25)
 
 
 def vary_for_segmentation(
-    picture: Image.Image, mask: Mask, size: tuple[int, int], options: Augmentation, rng: Generator
+    picture: Image.Image,
+    mask: Mask,
+    size: tuple[int, int],
+    options: Augmentation,
+    rng: Generator,
+    *,
+    stretched: tuple[int, int] | None = None,
 ) -> tuple[Image.Image, Mask]:
     """Scale, cut out, mirror and recolour a picture, and its mask alike.
 
@@ -31,10 +37,12 @@ def vary_for_segmentation(
         size: height and width of the result.
         options: how.
         rng: where chance comes from.
+        stretched: height and width of the whole picture at scale 1, if that is not ``size``.
     """
     height, width = size
     scale = _draw_scale(options, rng)
-    reference = (width, height) if options.scale_of == "input" else picture.size
+    whole = size if stretched is None else stretched
+    reference = (whole[1], whole[0]) if options.scale_of == "input" else picture.size
     scaled = (max(1, round(reference[0] * scale)), max(1, round(reference[1] * scale)))
     seen = (min(width, scaled[0]), min(height, scaled[1]))
     corner = (int(rng.integers(scaled[0] - seen[0] + 1)), int(rng.integers(scaled[1] - seen[1] + 1)))

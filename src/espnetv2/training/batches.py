@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
+import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -97,8 +102,9 @@ class TrainingSet(Dataset[Sample]):
     def __init__(self, data: LabelledData, recipe: Recipe) -> None:
         self._data = data
         self._recipe = recipe
+        self._sizes = recipe.training_sizes
         height, width = recipe.size
-        self._sizes = [(max(1, round(height * scale)), max(1, round(width * scale))) for scale in recipe.pass_scales]
+        self._stretched = [(max(1, round(height * scale)), max(1, round(width * scale))) for scale in recipe.pass_scales]
         self._preprocessing = recipe.preprocessing()
 
     def __len__(self) -> int:
@@ -156,6 +162,7 @@ def training_loader(data: LabelledData, recipe: Recipe, batches: EpochBatches, *
         pin_memory=pin,
         multiprocessing_context=_context(recipe),
         persistent_workers=worker_count(recipe) > 0,
+        worker_init_fn=_outlast_signals(recipe),
     )
 
 
@@ -169,6 +176,7 @@ def validation_loader(data: LabelledData, recipe: Recipe, share: Share, *, pin: 
         pin_memory=pin,
         multiprocessing_context=_context(recipe),
         persistent_workers=worker_count(recipe) > 0,
+        worker_init_fn=_outlast_signals(recipe),
     )
 
 
@@ -181,6 +189,20 @@ def worker_count(recipe: Recipe) -> int:
 def _context(recipe: Recipe) -> str | None:
     # Forked workers start at once and notice when their parent is killed; those of a fork server live on as orphans.
     return "fork" if worker_count(recipe) and sys.platform == "linux" else None
+
+
+def _outlast_signals(recipe: Recipe) -> Callable[[int], None] | None:
+    """For the loader's processes: a job's end is signalled to them as well, and without them the run could not save."""
+    if not worker_count(recipe):
+        return None
+    leaving = multiprocessing.get_context(_context(recipe)).RawValue(ctypes.c_bool, False)
+    # At its end Python terminates the processes by the very signal that they have ignored until then.
+    atexit.register(setattr, leaving, "value", True)
+    return partial(_ignore_until, leaving)
+
+
+def _ignore_until(leaving: ctypes.c_bool, _: int) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if leaving.value else None)
 
 
 def _stack(samples: Sequence[Sample]) -> Batch:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from espnetv2.acceleration.operators import MOST_CLASSES, cross_entropy, usable
 from espnetv2.labels import IGNORE
 from espnetv2.training.recipe import Loss
 
@@ -35,14 +36,15 @@ class CrossEntropy(nn.Module):
     Args:
         loss: what to do.
         class_weights: one per output, or None.
-
+        kernels: compute it by the package's own kernels where they can.
     """
 
     weights: Tensor | None
 
-    def __init__(self, loss: Loss, class_weights: list[float] | None = None) -> None:
+    def __init__(self, loss: Loss, class_weights: list[float] | None = None, *, kernels: bool = False) -> None:
         super().__init__()
         self.loss = loss
+        self._kernels = kernels and loss.label_smoothing == 0
         self.register_buffer("weights", None if class_weights is None else torch.tensor(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Parts:
@@ -53,25 +55,33 @@ class CrossEntropy(nn.Module):
             target: class indices (N) or (N, H, W), 255 for none; for classification also probabilities (N, C).
         """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        each = F.cross_entropy(
-            logits,
-            target,
-            weight=self.weights,
-            reduction="none",
-            ignore_index=IGNORE if target.ndim > 1 and not target.is_floating_point() else NO_INDEX,
-            label_smoothing=self.loss.label_smoothing,
-        )
-        if target.is_floating_point():
-            return Parts(each.sum(), torch.tensor(float(len(each)), device=each.device))
         # Class 255 of a classification is a class like any other.
-        known = target != (IGNORE if target.ndim > 1 else NO_INDEX)
-        weight = known.to(each.dtype)
+        no_class = IGNORE if target.ndim > 1 else NO_INDEX
+        if target.is_floating_point():
+            each = self._each(logits, target, NO_INDEX)
+            return Parts(each.sum(), torch.tensor(float(len(each)), device=each.device))
+        known = target != no_class
+        weight = known.to(logits.dtype)
         if self.weights is not None:
             weight = torch.where(known, self.weights[target.where(known, 0)], 0.0)
+        if self._kernels and target.ndim > 1 and usable(logits) and logits.shape[1] <= MOST_CLASSES:
+            each = cross_entropy(logits, target, no_class) * weight
+        else:
+            each = self._each(logits, target, no_class)
         if self.loss.ohem is not None:
             keep = self._hard(logits.detach(), target, known)
             each, weight = each * keep, weight * keep
         return Parts(each.sum(), weight.sum())
+
+    def _each(self, logits: Tensor, target: Tensor, no_class: int) -> Tensor:
+        return F.cross_entropy(
+            logits,
+            target,
+            weight=self.weights,
+            reduction="none",
+            ignore_index=no_class,
+            label_smoothing=self.loss.label_smoothing,
+        )
 
     def _hard(self, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
         """Which pixels to learn from: those below the probability, and at least the hardest share."""

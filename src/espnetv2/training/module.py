@@ -50,6 +50,7 @@ class TrainingModule(pl.LightningModule):
         train: training pictures.
         val: validation pictures.
         class_weights: one per output, or None.
+        kernels: let the package's own kernels compute the loss; the network has its layers already.
 
     Attributes:
         step: optimizer steps done.
@@ -57,7 +58,14 @@ class TrainingModule(pl.LightningModule):
     """
 
     def __init__(
-        self, network: Network, recipe: Recipe, train: LabelledData, val: LabelledData, class_weights: list[float] | None
+        self,
+        network: Network,
+        recipe: Recipe,
+        train: LabelledData,
+        val: LabelledData,
+        class_weights: list[float] | None,
+        *,
+        kernels: bool = False,
     ) -> None:
         super().__init__()
         self.recipe = recipe
@@ -65,7 +73,7 @@ class TrainingModule(pl.LightningModule):
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = freeze(network, recipe).to(memory_format=layout)
         self.average = copy.deepcopy(network).requires_grad_(False).eval() if recipe.ema_decay is not None else None
-        self.criterion = CrossEntropy(recipe.loss, class_weights)
+        self.criterion = CrossEntropy(recipe.loss, class_weights, kernels=kernels)
         self.step = 0
         self.last_loss = float("nan")
         self.bad_step: Tensor | None = None

@@ -110,8 +110,10 @@ class Recipe(_Part):
     seed: Annotated[int, Field(ge=0)] = 1882
     input_size: str
     """Size of the network's input, WIDTHxHEIGHT."""
+    train_size: str | None = None
+    """Size of training pictures where it is another: for segmentation what is cut out of a picture scaled to the input size."""
     pass_scales: tuple[Positive, ...] = (1.0,)
-    """Every epoch goes through the data once for each, at the input size times this."""
+    """Every epoch goes through the data once for each, at the training size times this."""
     outputs: Count | None = None
     """Outputs of the network; by default one per class."""
     channels: Literal["RGB", "BGR"] = "RGB"
@@ -143,10 +145,11 @@ class Recipe(_Part):
     checkpoint_steps: Count = 500
     """Steps from one checkpoint within an epoch to the next."""
 
-    @field_validator("input_size")
+    @field_validator("input_size", "train_size")
     @classmethod
-    def _is_a_size(cls, value: str) -> str:
-        parse_size(value)
+    def _is_a_size(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_size(value)
         return value
 
     @model_validator(mode="after")
@@ -163,6 +166,12 @@ class Recipe(_Part):
     def size(self) -> tuple[int, int]:
         """Height and width of the network's input."""
         return parse_size(self.input_size)
+
+    @property
+    def training_sizes(self) -> list[tuple[int, int]]:
+        """Height and width of training pictures in each pass."""
+        height, width = parse_size(self.train_size or self.input_size)
+        return [(max(1, round(height * scale)), max(1, round(width * scale))) for scale in self.pass_scales]
 
     @property
     def metric(self) -> str:

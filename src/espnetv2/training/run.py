@@ -18,6 +18,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from espnetv2 import __version__
+from espnetv2.acceleration.compiler import KernelsUnavailableError
+from espnetv2.acceleration.training import accelerate_training
 from espnetv2.data.check import check_split
 from espnetv2.data.dataset import LabelledData, SegmentationData
 from espnetv2.data.layouts import open_dataset
@@ -101,7 +103,8 @@ def train(
     if first:
         folder.tidy()
         folder.write_recipe(recipe)
-    module = TrainingModule(network, recipe, training, validation, weights)
+    kernels = accelerator == "cpu" and recipe.channels_last and not recipe.compile and _accelerate(network, say)
+    module = TrainingModule(network, recipe, training, validation, weights, kernels=kernels)
     if kept is not None:
         module.restore_networks(kept)
         say(f"going on after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
@@ -112,6 +115,15 @@ def train(
             keeper = Keeper(folder, info, validation, kept, stop)
             _fit(module, keeper, hardware, accelerator, precision)
     return folder.best
+
+
+def _accelerate(network: Network, say: Say) -> bool:
+    try:
+        accelerate_training(network)
+    except KernelsUnavailableError as error:
+        say(f"training with torch's own operators, which takes about twice as long: {error}")
+        return False
+    return True
 
 
 def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator: str, precision: Arithmetic) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnetv2.models.encoder import Widths
-from espnetv2.models.layers import BNAct, ConvBNAct, conv2d, resize, spatial_size
+from espnetv2.models.layers import BNAct, ConvBNAct, Resize, conv2d, spatial_size
 
 SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)
 PLANES = (64, 48, 32)
@@ -25,6 +25,7 @@ class PyramidStage(nn.Module):
         super().__init__()
         self.scale = scale
         self.conv = conv2d(channels, channels, 3, groups=channels)
+        self.resize = Resize()
 
     def inner_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width at which the convolution runs, for an input of ``size``."""
@@ -39,9 +40,9 @@ class PyramidStage(nn.Module):
         size = spatial_size(x)
         inner = self.inner_size(size)
         if self.scale < 1.0:
-            out = resize(self.conv(F.adaptive_avg_pool2d(x, inner)), size)
+            out = self.resize(self.conv(F.adaptive_avg_pool2d(x, inner)), size)
         else:
-            out = F.adaptive_avg_pool2d(self.conv(resize(x, inner)), size)
+            out = F.adaptive_avg_pool2d(self.conv(self.resize(x, inner)), size)
         return out
 
 
@@ -88,6 +89,7 @@ class PyramidDecoder(nn.Module):
         super().__init__()
         projected = max(1, min(num_classes // 2, BASE_PLANES))
         p4, p3, p2 = PLANES
+        self.resize = Resize()
         self.pool4 = EfficientPyramidPool(widths.level4, projected, p4)
         self.skip3 = GatedProjection(widths.level3, p4)
         self.fuse3 = BNAct(p4)
@@ -102,10 +104,11 @@ class PyramidDecoder(nn.Module):
     def forward(self, features: tuple[Tensor, Tensor, Tensor, Tensor], size: tuple[int, int]) -> Tensor:
         level1, level2, level3, level4 = features
         out: Tensor = self.pool4(level4)
-        out = self.pool3(self.fuse3(self.skip3(level3) + resize(out, spatial_size(level3))))
-        out = self.pool2(self.fuse2(self.skip2(level2) + resize(out, spatial_size(level2))))
-        out = self.pool1(self.fuse1(self.skip1(level1) + resize(out, spatial_size(level1))))
-        return resize(out, size)
+        out = self.pool3(self.fuse3(self.skip3(level3) + self.resize(out, spatial_size(level3))))
+        out = self.pool2(self.fuse2(self.skip2(level2) + self.resize(out, spatial_size(level2))))
+        out = self.pool1(self.fuse1(self.skip1(level1) + self.resize(out, spatial_size(level1))))
+        logits: Tensor = self.resize(out, size)
+        return logits
 
     def forward_with_auxiliary(
         self, features: tuple[Tensor, Tensor, Tensor, Tensor], size: tuple[int, int]

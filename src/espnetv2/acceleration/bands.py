@@ -1,0 +1,141 @@
+"""Resizing and pooling as banded matrices, one for each axis, for the kernels.
+
+Bilinear resizing with aligned corners and adaptive average pooling are linear in their input and separable, so each is a
+matrix for the rows and one for the columns that depend on the sizes alone; the gradient's are their transposes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Matrix = npt.NDArray[np.float32]
+
+
+class CBand(ctypes.Structure):
+    """What the kernels take for a banded matrix; the arrays live in ``Band``."""
+
+    _fields_ = (
+        ("outputs", ctypes.c_int32),
+        ("taps", ctypes.c_int32),
+        ("first", ctypes.c_void_p),
+        ("weight", ctypes.c_void_p),
+    )
+
+
+class CStage(ctypes.Structure):
+    """What the kernels take for a pyramid stage."""
+
+    _fields_ = (
+        ("plain", ctypes.c_int32),
+        ("height", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+        ("rows_in", CBand),
+        ("columns_in", CBand),
+        ("rows_out", CBand),
+        ("columns_out", CBand),
+        ("columns_in_turned", CBand),
+        ("rows_out_turned", CBand),
+        ("columns_out_turned", CBand),
+    )
+
+
+@dataclass(frozen=True)
+class Band:
+    """A banded matrix: output i is the sum of ``weight[i, t] * input[first[i] + t]``."""
+
+    first: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, matrix: Matrix) -> Band:
+        """The band of a matrix (outputs, inputs), as wide as its widest row needs."""
+        inputs = matrix.shape[1]
+        there = matrix != 0
+        first = there.argmax(1)
+        last = inputs - 1 - there[:, ::-1].argmax(1)
+        last = np.where(there.any(1), last, first)
+        taps = int((last - first).max()) + 1
+        first = np.minimum(first, inputs - taps)
+        weight = np.take_along_axis(matrix, first[:, None] + np.arange(taps), axis=1)
+        return cls(first.astype(np.int32), np.ascontiguousarray(weight, np.float32))
+
+    def for_kernels(self) -> CBand:
+        """The same by addresses; valid while this object lives."""
+        return CBand(len(self.first), self.weight.shape[1], self.first.ctypes.data, self.weight.ctypes.data)
+
+
+def bilinear(inputs: int, outputs: int) -> Matrix:
+    """Matrix (outputs, inputs) of linear interpolation with aligned corners."""
+    matrix = np.zeros((outputs, inputs), np.float32)
+    step = np.float32((inputs - 1) / (outputs - 1)) if outputs > 1 else np.float32(0)
+    place = np.arange(outputs, dtype=np.float32) * step
+    low = np.minimum(place.astype(np.int64), inputs - 1)
+    high = np.minimum(low + 1, inputs - 1)
+    share = place - low.astype(np.float32)
+    rows = np.arange(outputs)
+    matrix[rows, low] += 1 - share
+    matrix[rows, high] += share
+    return matrix
+
+
+def pooling(inputs: int, outputs: int) -> Matrix:
+    """Matrix (outputs, inputs) of adaptive average pooling."""
+    matrix = np.zeros((outputs, inputs), np.float32)
+    for i in range(outputs):
+        start, end = i * inputs // outputs, math.ceil((i + 1) * inputs / outputs)
+        matrix[i, start:end] = 1 / (end - start)
+    return matrix
+
+
+@functools.lru_cache(maxsize=256)
+def bilinear_band(inputs: int, outputs: int, *, transposed: bool = False) -> Band:
+    """Band of linear interpolation, or of its transpose."""
+    matrix = bilinear(inputs, outputs)
+    return Band.of(matrix.T if transposed else matrix)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a pyramid pooling at one size, for the kernels."""
+
+    count: int
+    array: ctypes.Array[Any]
+    bands: tuple[Band, ...]
+    """Kept because ``array`` points into them."""
+
+
+class Scale(NamedTuple):
+    """At which size a stage convolves; one that enlarges does so bilinearly and averages back, one that reduces the reverse."""
+
+    height: int
+    width: int
+    enlarges: bool
+
+
+@functools.lru_cache(maxsize=64)
+def pyramid_stages(size: tuple[int, int], scales: tuple[Scale | None, ...]) -> Stages:
+    """Stages at ``size`` (height, width); None is a plain convolution."""
+    bands: list[Band] = []
+
+    def kept(matrix: Matrix) -> CBand:
+        bands.append(Band.of(matrix))
+        return bands[-1].for_kernels()
+
+    stages = []
+    for inner in scales:
+        if inner is None:
+            stages.append(CStage(plain=1))
+            continue
+        there, back = (bilinear, pooling) if inner.enlarges else (pooling, bilinear)
+        rows_in, columns_in = there(size[0], inner.height), there(size[1], inner.width)
+        rows_out, columns_out = back(inner.height, size[0]), back(inner.width, size[1])
+        maps = (rows_in, columns_in, rows_out, columns_out, columns_in.T, rows_out.T, columns_out.T)
+        stages.append(CStage(0, inner.height, inner.width, *map(kept, maps)))
+    return Stages(len(stages), (CStage * len(stages))(*stages), tuple(bands))

@@ -1,0 +1,109 @@
+"""Build the package's C kernels for the processor at hand, once, and keep the result."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+import platformdirs
+
+from espnetv2.errors import UserError
+from espnetv2.files import atomic_path
+
+COMPILERS = ("cc", "gcc", "clang")
+_FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
+_SECONDS = 120
+
+log = logging.getLogger(__name__)
+
+
+class KernelsUnavailableError(UserError):
+    """The kernels cannot be had here; the message says why."""
+
+
+@functools.cache
+def kernels() -> ctypes.CDLL:
+    """The compiled kernels, built at the first call on a machine and loaded from the cache afterwards.
+
+    They run in torch's own pool of threads, since both ask the loader for the same OpenMP library.
+
+    Raises:
+        KernelsUnavailableError: no compiler, or it fails.
+    """
+    import torch  # noqa: F401  (its OpenMP library has to be the one in the process)
+
+    compiler = _compiler()
+    sources = _sources()
+    path = cache_folder() / f"kernels-{_fingerprint(compiler, sources)}.so"
+    if not path.is_file():
+        log.info("building the kernels for this processor, once (a few seconds): %s", path)
+        _build(compiler, sources, path)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise KernelsUnavailableError(f"the built kernels cannot be loaded ({error})") from error
+
+
+def cache_folder() -> Path:
+    """Where built kernels are kept."""
+    return Path(platformdirs.user_cache_dir("espnetv2")) / "kernels"
+
+
+def _compiler() -> str:
+    named = os.environ.get("CC")
+    for name in (named,) if named else COMPILERS:
+        found = shutil.which(name)
+        if found is not None:
+            return found
+    wanted = f"the compiler {named} that CC names" if named else f"a C compiler ({', '.join(COMPILERS)})"
+    raise KernelsUnavailableError(f"{wanted} is not installed")
+
+
+def _sources() -> dict[str, str]:
+    folder = resources.files("espnetv2.acceleration").joinpath("kernels")
+    return {file.name: file.read_text("utf-8") for file in sorted(folder.iterdir(), key=lambda file: file.name)}
+
+
+def _target() -> str:
+    return "-mcpu=native" if platform.machine().lower() in ("arm64", "aarch64") else "-march=native"
+
+
+def _fingerprint(compiler: str, sources: dict[str, str]) -> str:
+    """Changes with anything that the built file depends on."""
+    # What "native" stands for, so that a home folder shared by several machines keeps one build for each.
+    command = [compiler, _target(), "-E", "-v", "-x", "c", os.devnull]
+    told = _run(command, "asking the compiler for its target").stderr
+    parts = [told, *_FLAGS, *(part for source in sources.items() for part in source)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _build(compiler: str, sources: dict[str, str], path: Path) -> None:
+    import tempfile
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder, atomic_path(path) as partial:
+            for name, text in sources.items():
+                (Path(folder) / name).write_text(text, "utf-8")
+            files = [str(Path(folder) / name) for name in sources if name.endswith(".c")]
+            _run([compiler, *_FLAGS, _target(), *files, "-o", str(partial), "-lm"], "building the kernels")
+    except OSError as error:
+        raise KernelsUnavailableError(f"the kernels cannot be kept in {path.parent} ({error.strerror})") from error
+
+
+def _run(command: list[str], doing: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
+    except subprocess.CalledProcessError as error:
+        line = next((text for text in error.stderr.splitlines() if "error" in text), error.stderr.strip()[-200:])
+        raise KernelsUnavailableError(f"{doing} failed: {line}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelsUnavailableError(f"{doing} failed ({error})") from error

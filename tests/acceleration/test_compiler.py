@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from espnetv2.acceleration import compiler
+from espnetv2.acceleration.compiler import KernelsUnavailableError, kernels
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    kernels.cache_clear()
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(compiler, "cache_folder", lambda: folder)
+    yield folder
+    kernels.cache_clear()
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_kernels_are_built_once(empty_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "espnetv2"):
+        kernels()
+        kernels.cache_clear()
+        kernels()
+    assert len(caplog.messages) == 1
+    assert "once" in caplog.messages[0]
+    assert len(list(empty_cache.iterdir())) == 1
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(KernelsUnavailableError, match=r"a C compiler \(cc, gcc, clang\) is not installed"):
+        kernels()
+
+
+def test_the_compiler_that_cc_names_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-cc")
+    with pytest.raises(KernelsUnavailableError, match="no-such-cc that CC names"):
+        kernels()
+
+
+def test_a_compiler_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty_cache: Path) -> None:
+    broken = script(tmp_path / "broken-cc", 'case "$*" in *-E*) exit 0;; esac; echo "x.c:1: error: no OpenMP" >&2; exit 1')
+    monkeypatch.setenv("CC", str(broken))
+    with pytest.raises(KernelsUnavailableError, match=r"building the kernels failed: x\.c:1: error: no OpenMP"):
+        kernels()
+    assert list(empty_cache.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setattr(compiler, "cache_folder", lambda: file / "inside")
+    with pytest.raises(KernelsUnavailableError, match="cannot be kept"):
+        kernels()
+
+
+def test_a_build_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    empty = script(tmp_path / "empty-cc", "exit 0")
+    monkeypatch.setenv("CC", str(empty))
+    with pytest.raises(KernelsUnavailableError, match="cannot be loaded"):
+        kernels()
