@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw
 
+from espnetv2.weights.catalogue import ReleasedWeights, find_weights
+
 GOLDENS = Path(__file__).parent / "goldens"
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -142,3 +144,10 @@ def make_folders(root: Path, count: int = 4, classes: tuple[str, ...] = ("dark",
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels.astype(np.uint8)).save(path)
     return root
+
+
+def released_entry(name: str) -> ReleasedWeights:
+    """An entry of the catalogue that the authors released."""
+    entry = find_weights(name)
+    assert isinstance(entry, ReleasedWeights)
+    return entry

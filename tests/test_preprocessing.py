@@ -9,8 +9,7 @@ from torchvision.transforms import v2
 
 from espnetv2.errors import UserError
 from espnetv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, parse_size
-from espnetv2.weights import find_weights
-from helpers import picture
+from helpers import picture, released_entry
 
 
 def torchvision_reference(resize: v2.Transform) -> v2.Compose:
@@ -41,7 +40,7 @@ def test_cropping_a_very_long_picture_takes_little_memory() -> None:
 
 
 def test_the_psp_weights_get_bgr_and_the_second_scaling() -> None:
-    preprocessing = find_weights("espnetv2_seg_psp_s0_5").preprocessing()
+    preprocessing = released_entry("espnetv2_seg_psp_s0_5").preprocessing()
     source = Image.new("RGB", (1024, 512), (200, 100, 50))
     bgr = np.array([50, 100, 200], np.float64)
     mean = np.array([72.3923111, 82.90893555, 73.15840149])

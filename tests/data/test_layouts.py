@@ -137,6 +137,38 @@ def test_a_mask_with_transparency_is_read(tmp_path: Path) -> None:
     assert set(segmentation("masks", tmp_path).mask(0).ravel().tolist()) == {2}
 
 
+def test_black_and_white_masks_are_read_by_the_palette(tmp_path: Path) -> None:
+    make_shapes(tmp_path, count=2)
+    (tmp_path / "dataset.yaml").write_text("classes: [ground, thing]\npalette: ['#000000', '#ffffff']\n")
+    for number, mode in enumerate(("L", "1")):
+        mask = Image.new("L", (2, 1))
+        mask.putpixel((1, 0), 255)
+        mask.convert(mode).save(tmp_path / f"masks/val/{number}.png")
+        assert segmentation("masks", tmp_path).mask(number).tolist() == [[0, 1]]
+
+
+def test_class_numbers_where_colours_are_expected_are_recognised(tmp_path: Path) -> None:
+    make_shapes(tmp_path, count=1)
+    write_mask(tmp_path / "masks/val/0.png", [[0, 1], [2, 1]])
+    with pytest.raises(UserError, match=r"class numbers: write  rgb_masks: false"):
+        segmentation("masks", tmp_path).mask(0)
+
+
+def test_pictures_and_masks_have_any_picture_suffix(tmp_path: Path) -> None:
+    write_picture(tmp_path / "leftImg8bit/val/x/a_leftImg8bit.PNG")
+    write_mask(tmp_path / "gtFine/val/x/a_gtFine_labelTrainIds.bmp", [[0, 18]])
+    assert segmentation("cityscapes", tmp_path).mask(0).tolist() == [[0, 18]]
+    write_picture(tmp_path / "camvid/val/b.JPG")
+    write_mask(tmp_path / "camvid/valannot/b.PNG", [[10, 11]])
+    assert segmentation("camvid", tmp_path / "camvid").mask(0).tolist() == [[10, 255]]
+    home = tmp_path / "VOC2012"
+    write_picture(home / "JPEGImages/c.png")
+    write_mask(home / "SegmentationClass/c.PNG", [[20, 255]])
+    (home / "ImageSets/Segmentation").mkdir(parents=True)
+    (home / "ImageSets/Segmentation/val.txt").write_text("c\n")
+    assert segmentation("voc", tmp_path).mask(0).tolist() == [[20, 255]]
+
+
 def test_unknown_colours_are_named(tmp_path: Path) -> None:
     make_shapes(tmp_path, count=1)
     Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "masks/val/0.png")

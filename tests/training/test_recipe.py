@@ -7,7 +7,7 @@ import yaml
 
 from espnetv2.errors import UserError
 from espnetv2.training.recipe import Recipe, differences, list_recipes, load_recipe, parse_recipe
-from espnetv2.weights import find_weights
+from helpers import released_entry
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -29,7 +29,7 @@ def test_the_published_results_have_a_recipe() -> None:
     assert len(stage2.loss.class_weights) == 20
     psp = load_recipe("cityscapes_psp")
     assert psp.pass_scales == (1.5, 1.25, 0.5, 0.75, 1.0)
-    released = find_weights("espnetv2_seg_psp_s0_5").preprocessing()
+    released = released_entry("espnetv2_seg_psp_s0_5").preprocessing()
     assert psp.preprocessing().channels == released.channels == "BGR"
     assert psp.mean == pytest.approx(released.mean)
     assert psp.std == pytest.approx(released.std)

@@ -180,6 +180,13 @@ def test_starting_from_other_weights(shapes: Path, tmp_path: Path, segmentation_
     said: list[str] = []
     run_small(shapes, tmp_path / "run", "epochs=1", init=str(segmentation_file), say=said.append)
     assert any(line.startswith("starting from") and "the encoder and" in line for line in said)
+    best = str(tmp_path / "run/best.safetensors")
+    run_small(shapes, tmp_path / "again", "epochs=1", init=best, say=said.append)
+    assert not any("classes were others" in line for line in said)
+    description = shapes / "dataset.yaml"
+    description.write_text(description.read_text().replace("disc", "wheel"))
+    run_small(shapes, tmp_path / "renamed", "epochs=1", init=best, say=said.append)
+    assert any("the last layer, too, though its classes were others (" in line for line in said)
     recipe = load_recipe("segmentation", SMALL)
     with pytest.raises(UserError, match="whose encoder does not fit espnetv2_seg_s1_0"):
         train(recipe, "espnetv2_seg_s1_0", shapes, tmp_path / "no", init=str(segmentation_file))

@@ -7,15 +7,15 @@ import pytest
 
 from espnetv2.errors import UserError
 from espnetv2.weights import catalogue as catalogue_module
-from espnetv2.weights.catalogue import WeightEntry, find_weights
+from espnetv2.weights.catalogue import ReleasedWeights
 from espnetv2.weights.download import cache_folder, fetch, local_file
-from helpers import served
+from helpers import released_entry, served
 
 CONTENT = b"not really weights, but of a known checksum" * 5000
 
 
-def entry_for(content: bytes = CONTENT, *, with_sha256: bool = True) -> WeightEntry:
-    return find_weights("espnetv2_seg_s0_5").model_copy(
+def entry_for(content: bytes = CONTENT, *, with_sha256: bool = True) -> ReleasedWeights:
+    return released_entry("espnetv2_seg_s0_5").model_copy(
         update={
             "bytes": len(content) if with_sha256 else None,
             "sha256": sha256(content).hexdigest() if with_sha256 else None,
@@ -24,7 +24,7 @@ def entry_for(content: bytes = CONTENT, *, with_sha256: bool = True) -> WeightEn
     )
 
 
-def path_of(entry: WeightEntry) -> str:
+def path_of(entry: ReleasedWeights) -> str:
     return "/" + entry.url.partition("://")[2].partition("/")[2]
 
 

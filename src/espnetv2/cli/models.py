@@ -58,7 +58,7 @@ def _weight_row(entry: WeightEntry, local: bool) -> dict[str, Any]:
         "input_size": entry.size,
         "metrics": entry.metrics,
         "licence": entry.licence,
-        "source": f"{entry.source.repository}@{entry.source.commit[:7]}",
+        "source": entry.origin,
         "local": local,
     }
 
@@ -88,7 +88,8 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     console.print(
         "\nMACs: multiply-accumulates of the convolutions, at 224x224 (classification) or 1024x512 (segmentation).\n"
         "Published: parameters of the authors' network, which owns some that never learn.\n"
-        "Metrics are the published ones, in percent: top-1/top-5 on ImageNet val, mean IoU on the data set's val.\n"
+        "Metrics are in percent, on the data set's validation images: top-1/top-5, or mean IoU. Those of released weights are\n"
+        "the published ones, those of weights that this package carries (docs/results.md) its own.\n"
         "The licence is that of the weights; the data they were trained on has terms of its own. Use weights as MODEL.WEIGHTS."
     )
 

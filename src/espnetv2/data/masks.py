@@ -17,6 +17,9 @@ from espnetv2.labels import CITYSCAPES_LABEL_IDS, IGNORE, Colour
 MAX_CLASSES = 255
 _UNKNOWN = 256
 _SHOWN = 8
+_COLOUR_MODES = {"RGB", "RGBA", "CMYK", "YCbCr"}
+_GREY_MODES = {"1", "L", "P"}
+"""Where colours are expected, these hold some: black and white, say."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class MaskCodec:
                 mask.load()
                 if mask.mode in ("LA", "La", "PA"):
                     mask = mask.getchannel(0)
-                colourful = mask.mode in ("RGB", "RGBA", "CMYK", "YCbCr") or (self.colours is not None and mask.mode == "P")
+                kinds = _COLOUR_MODES if self.colours is None else _COLOUR_MODES | _GREY_MODES
+                colourful = mask.mode in kinds
                 pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
         except UnidentifiedImageError as error:
             raise UserError(f"{name}: the mask is damaged or no picture") from error
@@ -79,6 +83,10 @@ class MaskCodec:
         label_ids = set(range(34))
         if numbers and numbers <= label_ids and numbers & set(CITYSCAPES_LABEL_IDS) and "trainIds" in self.hint:
             return "this looks like a labelIds file where trainIds are expected"
+        if unknown and all(
+            isinstance(value, tuple) and len(set(value)) == 1 and value[0] <= len(self.values) for value in unknown
+        ):
+            return "these look like class numbers: write  rgb_masks: false  in dataset.yaml if the palette is only for drawing"
         return self.hint
 
     @cached_property

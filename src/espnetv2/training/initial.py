@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,15 @@ from espnetv2.weights.catalogue import catalogue, find_weights
 from espnetv2.weights.checkpoint import Checkpoint, load_checkpoint
 from espnetv2.weights.download import fetch
 
+_SHOWN = 3
+
 if TYPE_CHECKING:
     from espnetv2.models.network import Network
 
 
-def start_from(network: Network, model: str, weights: str, weights_dir: Path | None) -> str:
+def start_from(
+    network: Network, model: str, weights: str, weights_dir: Path | None, classes: Sequence[str] | None = None
+) -> str:
     """Copy every parameter that has the same name and shape: at least the whole encoder.
 
     Args:
@@ -23,6 +28,7 @@ def start_from(network: Network, model: str, weights: str, weights_dir: Path | N
         model: its name.
         weights: ``model.tag``, a tag of the model, or a checkpoint file; classification weights will do for segmentation.
         weights_dir: folder in which released files are looked for first.
+        classes: names of the classes that it is going to learn.
 
     Returns:
         a line that says what was copied.
@@ -38,7 +44,11 @@ def start_from(network: Network, model: str, weights: str, weights_dir: Path | N
         raise UserError(f"{weights} holds {checkpoint.spec.name}, whose encoder does not fit {model}: choose the same width")
     network.load_state_dict(own | same)
     beyond = len(same) - len(encoder)
-    return f"starting from {weights}: the encoder and {beyond} of {len(own) - len(encoder)} other tensors"
+    line = f"starting from {weights}: the encoder and {beyond} of {len(own) - len(encoder)} other tensors"
+    theirs = checkpoint.info.classes
+    if len(same) == len(own) and classes is not None and theirs and tuple(theirs) != tuple(classes):
+        line += f"; the last layer, too, though its classes were others ({', '.join(theirs[:_SHOWN])}, …)"
+    return line
 
 
 def _load(model: str, weights: str, weights_dir: Path | None) -> Checkpoint:

@@ -23,6 +23,7 @@ from espnetv2.acceleration.training import accelerate_training
 from espnetv2.data.check import check_split
 from espnetv2.data.dataset import LabelledData, SegmentationData
 from espnetv2.data.layouts import open_dataset
+from espnetv2.device import choose_device
 from espnetv2.errors import UserError
 from espnetv2.factory import create_model
 from espnetv2.files import writable_folder
@@ -97,7 +98,7 @@ def train(
     if kept is not None:
         _check_same(kept, info, len(training), folder)
     if init is not None and kept is None:
-        say(start_from(network, model, init, weights_dir))
+        say(start_from(network, model, init, weights_dir, training.labels.classes))
     weights = _class_weights(recipe, training, network.num_classes, say)
     writable_folder(out)
     if first:
@@ -131,7 +132,7 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
     with _quiet():
         trainer = pl.Trainer(
             accelerator=accelerator,
-            devices=hardware.devices,
+            devices=_devices(hardware),
             num_nodes=hardware.nodes,
             strategy="ddp" if several else "auto",
             precision=precision,
@@ -220,15 +221,24 @@ def _check_same(kept: dict[str, Any], info: ModelInfo, count: int, folder: RunFo
 
 
 def _accelerator(hardware: Hardware) -> str:
-    from espnetv2.device import choose_device
-
-    kind = choose_device(hardware.device).type
+    device = choose_device(hardware.device)
+    kind = device.type
+    if device.index is not None and hardware.devices > 1:
+        raise UserError(
+            f"--device {hardware.device} is one device, but --devices asks for {hardware.devices}: name only the kind"
+        )
     there = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1 if kind == "cpu" else 1
     if hardware.nodes > 1 and not (SLURMEnvironment.detect() or TorchElasticEnvironment.detect()):
         raise UserError(f"--nodes {hardware.nodes}: start the command on every machine by torchrun, or by srun in a SLURM job")
     if hardware.devices > there:
         raise UserError(f"--devices {hardware.devices}: this machine has {there} ({kind})")
     return kind
+
+
+def _devices(hardware: Hardware) -> int | list[int]:
+    """How many devices, or the one that was named."""
+    index = choose_device(hardware.device).index
+    return hardware.devices if index is None else [index]
 
 
 def _precision(hardware: Hardware, accelerator: str) -> Arithmetic:

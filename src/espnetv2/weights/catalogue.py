@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
@@ -15,7 +16,7 @@ from espnetv2.labels import dataset_labels
 from espnetv2.models.registry import model_spec
 from espnetv2.preprocessing import Preprocessing, parse_size
 
-DEFAULT_MODEL = "espnetv2_seg_s2_0.cityscapes_1024x512"
+DEFAULT_MODEL = "espnetv2_seg_s0_5.cityscapes_256"
 HOST = "https://raw.githubusercontent.com"
 
 # The second repository's first networks were trained on BGR input that had been divided by 255 once too often, after
@@ -26,6 +27,8 @@ _DATA_TERMS = {
     "imagenet1k": "ImageNet's terms (research)",
     "cityscapes": "Cityscapes' terms (research)",
     "voc": "PASCAL VOC's terms",
+    "camvid": "CamVid's terms (research)",
+    "imagenette": "ImageNet's terms (research)",
 }
 
 
@@ -37,7 +40,6 @@ class Source(BaseModel):
     repository: str
     commit: str
     folder: str
-    licence: str
     preprocessing: Literal["imagenet", "imagenet_crop", "psp"]
 
 
@@ -51,12 +53,8 @@ class WeightEntry(BaseModel):
     dataset: str
     size: str
     """Input size, WIDTHxHEIGHT."""
-    source: Source
-    file: Annotated[str, Field(pattern=r"^[\w.-]+$")]
-    bytes: int | None = None
-    sha256: str | None = None
-    git_blob_sha1: str
     metrics: dict[str, float]
+    """In percent, on the validation set."""
 
     @property
     def name(self) -> str:
@@ -64,14 +62,48 @@ class WeightEntry(BaseModel):
         return f"{self.model}.{self.tag}"
 
     @property
+    def licence(self) -> str:
+        """Licence of the weights, and the terms of the data that they were trained on."""
+        return f"MIT; {_DATA_TERMS[self.dataset]}"
+
+    @property
+    def origin(self) -> str:
+        """Where they come from, in short."""
+        raise NotImplementedError
+
+
+class BundledWeights(WeightEntry):
+    """Weights trained by this project, which the package carries. Their file says everything else of them."""
+
+    @property
+    def origin(self) -> str:
+        """This package."""
+        return "bundled"
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return bundled_folder() / f"{self.name}.safetensors"
+
+
+class ReleasedWeights(WeightEntry):
+    """Weights that the authors released."""
+
+    source: Source
+    file: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    bytes: int | None = None
+    sha256: str | None = None
+    git_blob_sha1: str
+
+    @property
+    def origin(self) -> str:
+        """Repository and commit."""
+        return f"{self.source.repository}@{self.source.commit[:7]}"
+
+    @property
     def url(self) -> str:
         """Where the file is downloaded from: a path at a fixed commit."""
         return f"{HOST}/{self.source.repository}/{self.source.commit}/{self.source.folder}/{self.file}"
-
-    @property
-    def licence(self) -> str:
-        """Licence of the weights, and the terms of the data that they were trained on."""
-        return f"{self.source.licence}; {_DATA_TERMS[self.dataset]}"
 
     def info(self) -> ModelInfo:
         """Classes, colours and preprocessing of these weights."""
@@ -103,8 +135,19 @@ def catalogue() -> dict[str, WeightEntry]:
     """Every entry by its name ``model.tag``, a model's default first."""
     data = yaml.safe_load(resources.files("espnetv2.weights").joinpath("catalogue.yaml").read_text("utf-8"))
     sources = {key: Source(**source) for key, source in data["sources"].items()}
-    entries = [WeightEntry(**{**row, "source": sources[row["source"]]}) for row in data["weights"]]
+    entries: list[WeightEntry] = [ReleasedWeights(**{**row, "source": sources[row["source"]]}) for row in data["released"]]
+    entries += [BundledWeights(**row) for row in data["bundled"]]
     return {entry.name: entry for entry in entries}
+
+
+def released() -> list[ReleasedWeights]:
+    """The entries that the authors released."""
+    return [entry for entry in catalogue().values() if isinstance(entry, ReleasedWeights)]
+
+
+def bundled_folder() -> Path:
+    """Where the package keeps the weights that it carries."""
+    return Path(str(resources.files("espnetv2.weights").joinpath("bundled")))
 
 
 def list_weights(model: str | None = None) -> list[str]:

@@ -23,7 +23,7 @@ from espnetv2.info import ModelInfo, default_preprocessing, generic_info
 from espnetv2.labels import CITYSCAPES, VOC, imagenet_labels
 from espnetv2.models.encoder import widths
 from espnetv2.models.registry import MODELS, ModelSpec
-from espnetv2.weights.catalogue import catalogue
+from espnetv2.weights.catalogue import released
 from espnetv2.weights.download import matching_entry
 from espnetv2.weights.keys import Layout, StateDict, convert_official, is_official, own_layout
 
@@ -153,7 +153,7 @@ def _info(path: Path, metadata: dict[str, str], spec: ModelSpec, outputs: int, *
         return _own_info(path, metadata[METADATA_KEY], spec, outputs)
     if not official:
         return generic_info(spec, outputs)
-    same_model = [entry for entry in catalogue().values() if entry.model == spec.name]
+    same_model = [entry for entry in released() if entry.model == spec.name]
     if entry := matching_entry(path, same_model):
         return entry.info()
     return _official_info(spec, outputs)
@@ -179,7 +179,7 @@ def _official_info(spec: ModelSpec, outputs: int) -> ModelInfo:
     labels = {20: CITYSCAPES, 21: VOC}.get(outputs)
     info = generic_info(spec, outputs, labels)
     if spec.decoder == "psp":
-        any_psp = next(entry for entry in catalogue().values() if entry.source.preprocessing == "psp")
+        any_psp = next(entry for entry in released() if entry.source.preprocessing == "psp")
         default = default_preprocessing(spec)
         return info.model_copy(update={"preprocessing": any_psp.preprocessing().resized(default.height, default.width)})
     return info

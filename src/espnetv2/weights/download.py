@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from espnetv2.errors import UserError
 from espnetv2.files import atomic_path
-from espnetv2.weights.catalogue import WeightEntry
+from espnetv2.weights.catalogue import BundledWeights, ReleasedWeights, WeightEntry
 
 FOLDER_VARIABLE = "ESPNETV2_WEIGHTS"
 TIMEOUT_S = 30
@@ -27,7 +27,7 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("espnetv2")) / "weights"
 
 
-def local_file(entry: WeightEntry, weights_dir: str | Path | None = None) -> Path | None:
+def local_file(entry: ReleasedWeights, weights_dir: str | Path | None = None) -> Path | None:
     """The file if it is on this machine, its checksum not yet looked at.
 
     Looked for in ``weights_dir``, in the folder that the variable ESPNETV2_WEIGHTS names, and in the cache.
@@ -45,11 +45,14 @@ def local_file(entry: WeightEntry, weights_dir: str | Path | None = None) -> Pat
 
 
 def fetch(entry: WeightEntry, weights_dir: str | Path | None = None) -> Path:
-    """The verified file of an entry, downloaded into the cache where it is not on this machine.
+    """The file of an entry: the package's own, or the verified released one, downloaded into the cache if it is not here.
 
     Raises:
         UserError: the file differs from the released one, or cannot be downloaded.
     """
+    if isinstance(entry, BundledWeights):
+        return entry.path
+    assert isinstance(entry, ReleasedWeights)
     path = local_file(entry, weights_dir)
     if path is not None:
         problem = _problem(path, entry)
@@ -62,22 +65,25 @@ def fetch(entry: WeightEntry, weights_dir: str | Path | None = None) -> Path:
 
 
 def is_local(entry: WeightEntry, weights_dir: str | Path | None = None) -> bool:
-    """Whether the released file is on this machine, and whole.
+    """Whether the file is on this machine, and whole.
 
     Raises:
         UserError: as ``local_file``.
     """
+    if isinstance(entry, BundledWeights):
+        return entry.path.is_file()
+    assert isinstance(entry, ReleasedWeights)
     path = local_file(entry, weights_dir)
     return path is not None and _problem(path, entry) is None
 
 
-def matching_entry(path: Path, entries: list[WeightEntry]) -> WeightEntry | None:
+def matching_entry(path: Path, entries: list[ReleasedWeights]) -> ReleasedWeights | None:
     """The entry whose released file has exactly this content, whatever the file is called."""
     blob = _git_blob_sha1(path)
     return next((entry for entry in entries if entry.git_blob_sha1 == blob), None)
 
 
-def _download(entry: WeightEntry) -> Path:
+def _download(entry: ReleasedWeights) -> Path:
     target = cache_folder() / entry.file
     hint = f"download it elsewhere from {entry.url} into a folder, and name that with {FOLDER_VARIABLE} or --weights-dir"
     try:
@@ -94,7 +100,7 @@ def _download(entry: WeightEntry) -> Path:
     return target
 
 
-def _transfer(entry: WeightEntry, target: Path) -> None:
+def _transfer(entry: ReleasedWeights, target: Path) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with urllib.request.urlopen(entry.url, timeout=TIMEOUT_S) as response, target.open("wb") as file:
         total = int(response.headers.get("Content-Length") or 0) or entry.bytes
@@ -109,7 +115,7 @@ def _transfer(entry: WeightEntry, target: Path) -> None:
                 progress.update(task, advance=len(chunk))
 
 
-def _problem(path: Path, entry: WeightEntry) -> str | None:
+def _problem(path: Path, entry: ReleasedWeights) -> str | None:
     """Why this is not the released file, or None."""
     size = path.stat().st_size
     if entry.bytes is not None and size != entry.bytes:

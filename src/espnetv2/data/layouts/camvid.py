@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData
-from espnetv2.data.layouts.common import pair, pictures_below, split_folder
+from espnetv2.data.layouts.common import masks_in, pair, pictures_below, split_folder
 from espnetv2.data.masks import index_codec
 from espnetv2.labels import CAMVID
 
@@ -21,6 +21,6 @@ def open_split(root: Path, split: str) -> SegmentationData:
     """One split; the value 11 is "void" and no class."""
     pictures = [(path.stem, path) for path in pictures_below(split_folder(root, split))]
     folder = split_folder(root, f"{split}annot")
-    masks = {path.stem: path for path in folder.glob("*.png")}
+    masks = masks_in(folder)
     codec = index_codec(len(CAMVID.classes), ignore=(VOID, 255), hint="CamVid masks hold 0 to 10, and 11 for void")
     return SegmentationData("camvid", split, CAMVID, pair(pictures, masks, folder), codec)

@@ -1,11 +1,11 @@
-"""The Cityscapes tree: ``leftImg8bit/<split>/<city>/*_leftImg8bit.*`` and ``gtFine/<split>/<city>/*_gtFine_label*Ids.png``."""
+"""The Cityscapes tree: ``leftImg8bit/<split>/<city>/*_leftImg8bit.*`` and ``gtFine/<split>/<city>/*_gtFine_label*Ids.*``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData
-from espnetv2.data.layouts.common import pair, pictures_below, split_folder
+from espnetv2.data.layouts.common import masks_in, pair, pictures_below, split_folder
 from espnetv2.data.masks import MaskCodec, index_codec
 from espnetv2.errors import UserError
 from espnetv2.labels import CITYSCAPES, CITYSCAPES_LABEL_IDS, IGNORE
@@ -34,7 +34,7 @@ def open_split(root: Path, split: str) -> SegmentationData:
     pictures = pictures_below(split_folder(root / "leftImg8bit", split))
     folder = split_folder(root / "gtFine", split)
     for suffix, codec in ((_TRAIN_IDS, train_id_codec()), (_LABEL_IDS, label_id_codec())):
-        masks = {path.stem.removesuffix(suffix): path for path in folder.rglob(f"*{suffix}.png")}
+        masks = masks_in(folder, suffix)
         if masks:
             keyed = [(path.stem.removesuffix(_PICTURE), path) for path in pictures]
             return SegmentationData("cityscapes", split, CITYSCAPES, pair(keyed, masks, folder), codec)

@@ -47,6 +47,13 @@ def pictures_below(folder: Path) -> list[Path]:
     return found
 
 
+def masks_in(folder: Path, ending: str = "") -> dict[str, Path]:
+    """Mask files in a folder by name, without ``ending`` and suffix; of two of a name the .png, which loses nothing."""
+    paths = (path for path in folder.rglob(f"*{ending}.*") if _is_picture(path) and path.stem.endswith(ending))
+    ordered = sorted(paths, key=lambda path: (path.suffix.lower() == ".png", path))
+    return {path.stem.removesuffix(ending): path for path in ordered}
+
+
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData
-from espnetv2.data.layouts.common import pair, read_text
+from espnetv2.data.layouts.common import masks_in, pair, pictures_below, read_text, split_folder
 from espnetv2.data.masks import MaskCodec, index_codec
 from espnetv2.errors import UserError, nearest
 from espnetv2.labels import VOC
@@ -34,9 +34,10 @@ def open_split(root: Path, split: str) -> SegmentationData:
     # Some lists hold names, others pairs of paths.
     names = [Path(line.split()[0]).stem for line in read_text(path).splitlines() if line.strip()]
     folder = home / ("SegmentationClassAug" if split == AUGMENTED else "SegmentationClass")
-    masks = {file.stem: file for file in folder.glob("*.png")}
-    pictures = [(name, home / "JPEGImages" / f"{name}.jpg") for name in names]
-    return SegmentationData("voc", split, VOC, pair(pictures, masks, folder), voc_codec())
+    known = {file.stem: file for file in pictures_below(split_folder(home, "JPEGImages"))}
+    # One that is missing is told when it is read, with its name.
+    pictures = [(name, known.get(name, home / "JPEGImages" / f"{name}.jpg")) for name in names]
+    return SegmentationData("voc", split, VOC, pair(pictures, masks_in(folder), folder), voc_codec())
 
 
 def _home(root: Path) -> Path:
