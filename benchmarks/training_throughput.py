@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from espnetv2.acceleration.training import accelerate_training
 from espnetv2.data.layouts import open_dataset
 from espnetv2.errors import UserError
 from espnetv2.factory import create_model
@@ -48,8 +49,10 @@ def plain_step(model: torch.nn.Module, recipe: Recipe, device: torch.device) -> 
 def our_step(model: Network, recipe: Recipe, device: torch.device) -> Step:
     """What ``espnetv2 train`` does in a step, without the bookkeeping around it."""
     network = copy.deepcopy(model).to(device).to(memory_format=torch.channels_last).train()
+    if device.type == "cpu":
+        accelerate_training(network)
     optimizer = build_optimizer(network, recipe)
-    criterion = CrossEntropy(recipe.loss).to(device)
+    criterion = CrossEntropy(recipe.loss, kernels=device.type == "cpu").to(device)
     mixed = device.type == "cuda"
 
     def step(images: Tensor, target: Tensor) -> None:

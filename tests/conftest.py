@@ -24,7 +24,13 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test sees the user's cache or folder of weights."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    # Built kernels are shared, or every program that a test starts would build them.
+    kernels = tmp_path_factory.getbasetemp().parent / "kernels"
+    kernels.mkdir(exist_ok=True)
+    (cache / "espnetv2").mkdir()
+    (cache / "espnetv2/kernels").symlink_to(kernels)
     monkeypatch.delenv("ESPNETV2_WEIGHTS", raising=False)
 
 

@@ -260,7 +260,6 @@ def test_a_run_is_not_written_over_or_changed(shapes: Path, tmp_path: Path) -> N
         (["--devices", "500"], ["--devices 500: this machine has"]),
         (["--set", "val_split=test"], ['no split "test"']),
         (["--set", "loss.class_weights=[1, 2]"], ["2 weights for 3 outputs"]),
-        (["--set", "outputs=2"], ["outputs is 2, but the data set has 3 classes"]),
         (["--set", "epoch=2"], ['unknown key "epoch"', "epochs"]),
         (["--init", "absent.pth"], ['no checkpoint file "absent.pth"']),
         (["--recipe", "classification"], ["the recipe is for classification"]),

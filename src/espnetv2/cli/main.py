@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from espnetv2 import __version__
 from espnetv2.cli import check_data, evaluate, models, predict, train
-from espnetv2.cli.output import fail
+from espnetv2.cli.output import LogToStderr, fail
 from espnetv2.errors import UserError
 
 INTERRUPTED = 130
@@ -43,8 +44,17 @@ def _options(
     """Light-weight networks for image classification and semantic segmentation."""
 
 
+def _show_log() -> None:
+    """What the package reports of itself, such as a wait or a slower way taken, on standard error."""
+    logger = logging.getLogger("espnetv2")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, LogToStderr) for handler in logger.handlers):
+        logger.addHandler(LogToStderr())
+
+
 def main() -> None:
     """Run the command line and leave: 0 done, 1 partly done, 2 a mistake of the user's, 130 interrupted."""
+    _show_log()
     try:
         code = app(standalone_mode=False)
     except UserError as error:

@@ -25,6 +25,9 @@ Size = Annotated[
 Batch = Annotated[
     int | None, typer.Option("--batch", min=1, metavar="N", help="Pictures per step; by default 1 on a CPU, 8 on a GPU.")
 ]
+NoAccelerate = Annotated[
+    bool, typer.Option("--no-accelerate", help="On a CPU, use torch's own operators instead of this package's kernels.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Data = Annotated[Path, typer.Option("--data", metavar="ROOT", help="The data set's folder.")]
 Dataset = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from typing import Any, NoReturn
 
@@ -25,6 +26,14 @@ def stdout(*, wide: bool = False) -> Console:
 def stderr() -> Console:
     """Console for progress and messages."""
     return Console(stderr=True)
+
+
+class LogToStderr(logging.Handler):
+    """Shows log lines on what standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one."""
+        print(f"espnetv2: {record.getMessage()}", file=sys.stderr)
 
 
 def print_json(answer: Any) -> None:

@@ -39,6 +39,7 @@ def predict(
     size: options.Size = None,
     batch: options.Batch = None,
     device: options.Device = "auto",
+    no_accelerate: options.NoAccelerate = False,
     weights_dir: options.WeightsDir = None,
     json: options.Json = False,
 ) -> int:
@@ -51,7 +52,7 @@ def predict(
     from espnetv2.inference.sources import open_sources
 
     stream = open_sources(sources, exclude=out)
-    predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir)
+    predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir, accelerate=not no_accelerate)
     if label_ids:
         _check_label_ids(predictor)
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
@@ -78,6 +79,8 @@ def _predictor(
     batch: int | None,
     top_k: int,
     weights_dir: Path | None,
+    *,
+    accelerate: bool,
 ) -> Predictor:
     from espnetv2.inference.predictor import Predictor
     from espnetv2.preprocessing import parse_size
@@ -90,6 +93,7 @@ def _predictor(
         batch_size=batch,
         top_k=top_k,
         weights_dir=weights_dir,
+        accelerate=accelerate,
     )
 
 

@@ -34,6 +34,7 @@ class PredictorOptions:
     size: tuple[int, int] | None = None
     batch_size: int | None = None
     weights_dir: Path | None = None
+    accelerate: bool = True
 
     def info(self) -> ModelInfo:
         """What the predictor's weights are.
@@ -58,6 +59,7 @@ class PredictorOptions:
             size=self.size,
             batch_size=self.batch_size,
             weights_dir=self.weights_dir,
+            accelerate=self.accelerate,
         )
 
 

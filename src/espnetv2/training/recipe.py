@@ -115,7 +115,7 @@ class Recipe(_Part):
     pass_scales: tuple[Positive, ...] = (1.0,)
     """Every epoch goes through the data once for each, at the training size times this."""
     outputs: Count | None = None
-    """Outputs of the network; by default one per class."""
+    """The network has at least so many outputs, if not one per class; those beyond the classes never win."""
     channels: Literal["RGB", "BGR"] = "RGB"
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD

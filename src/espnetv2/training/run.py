@@ -284,9 +284,7 @@ def _network(recipe: Recipe, model: str, data: LabelledData) -> tuple[Network, M
     if spec.task != recipe.task:
         raise UserError(f"{model} is for {spec.task}, but the recipe is for {recipe.task}: name another model or recipe")
     classes = len(data.labels.classes)
-    outputs = recipe.outputs or classes
-    if outputs < classes:
-        raise UserError(f"outputs is {outputs}, but the data set has {classes} classes: leave it out, or make it larger")
+    outputs = max(recipe.outputs or 1, classes)
     torch.manual_seed(recipe.seed)
     network = create_model(model, num_classes=outputs)
     info = ModelInfo(

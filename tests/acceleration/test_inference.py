@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import espnetv2
+from espnetv2.acceleration import compiler
+from espnetv2.acceleration.inference import AcceleratedModel
+from espnetv2.errors import UserError
+from espnetv2.images import read_picture
+from espnetv2.labels import CITYSCAPES
+from espnetv2.models.network import Network
+from espnetv2.weights.catalogue import released
+from espnetv2.weights.download import is_local
+from helpers import SAMPLE
+
+WIDTHS = ("0_5", "1_0", "1_25", "1_5", "2_0")
+NAMES = [f"espnetv2_s{width}" for width in (*WIDTHS, "1_75")] + [f"espnetv2_seg_s{width}" for width in WIDTHS]
+
+
+def trained_like(name: str, classes: int = 21) -> Network:
+    """Random, but with statistics, shifts and slopes that matter."""
+    torch.manual_seed(0)
+    model = espnetv2.create_model(name, num_classes=classes)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            layer.running_mean.normal_(0, 0.3)
+            layer.running_var.uniform_(0.5, 2)
+            layer.weight.data.uniform_(0.5, 1.5)
+            layer.bias.data.normal_(0, 0.3)
+        if isinstance(layer, nn.PReLU):
+            layer.weight.data.uniform_(-0.2, 0.5)
+    return model.eval()
+
+
+def farthest(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+@torch.no_grad()
+def exactly(model: Network, image: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = copy.deepcopy(model).double()(image.double())
+    return logits
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_answer_is_the_networks_own(name: str) -> None:
+    model = trained_like(name)
+    fast = espnetv2.accelerate(model)
+    assert fast.reason is None
+    for shape in ((1, 64, 96), (2, 61, 83), (1, 7, 5), (1, 1, 1), (3, 33, 1)):
+        image = torch.randn(shape[0], 3, *shape[1:])
+        wanted = exactly(model, image)
+        found = fast(image)
+        assert found.shape == wanted.shape
+        assert farthest(found, wanted) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["espnetv2_seg_s0_5", "espnetv2_seg_s1_25", "espnetv2_s0_5"])
+def test_any_memory_layout(name: str) -> None:
+    model = trained_like(name)
+    fast = espnetv2.accelerate(model)
+    image = torch.randn(2, 3, 40, 56)
+    wanted = fast(image)
+    wide = torch.randn(2, 5, 80, 112)
+    wide[:, 1:4, ::2, 1::2] = image
+    turned = image.transpose(2, 3).contiguous().transpose(2, 3)
+    for same in (image.contiguous(memory_format=torch.channels_last), wide[:, 1:4, ::2, 1::2], turned, image.flip(3).flip(3)):
+        assert torch.equal(fast(same), wanted)
+    assert farthest(fast(image[:1].expand(4, -1, -1, -1)), exactly(model, image[:1]).expand(4, *wanted.shape[1:])) < 1e-5
+
+
+def test_class_maps() -> None:
+    model = trained_like("espnetv2_seg_s0_5", 20)
+    image = torch.randn(2, 3, 61, 83)
+    found = espnetv2.accelerate(model, output="classes")(image)
+    assert found.dtype == torch.uint8
+    assert torch.equal(found.long(), exactly(model, image).argmax(1))
+    model.info = espnetv2.accelerate(model).info
+    picks = espnetv2.accelerate(trained_like("espnetv2_s0_5"), output="classes")(image)
+    assert torch.equal(picks, exactly(trained_like("espnetv2_s0_5"), image).argmax(1))
+
+
+def test_an_output_that_is_no_class_never_wins(segmentation_file: Path) -> None:
+    model = espnetv2.create_model("espnetv2_seg_s0_5", weights=segmentation_file)
+    assert model.num_classes == 20
+    with torch.no_grad():
+        model.get_parameter("decoder.pool1.expand.bias")[19] = 1e6
+    image = torch.randn(1, 3, 64, 64)
+    found = espnetv2.accelerate(model, output="classes")(image)
+    assert int(found.max()) < 19
+    assert torch.equal(found.long(), exactly(model, image)[:, :19].argmax(1))
+
+
+def test_released_weights_on_a_picture(official_weights: Path) -> None:
+    entries = [entry for entry in released() if is_local(entry, official_weights)]
+    tried = [entry for entry in entries if "psp" not in entry.model]
+    assert tried
+    picture = read_picture(SAMPLE)
+    for entry in tried:
+        model = espnetv2.create_model(entry.name, weights_dir=official_weights)
+        assert model.info is not None
+        image = torch.from_numpy(model.info.preprocessing.resized(192, 320)(picture))[None]
+        with torch.no_grad():
+            wanted = model(image)
+        assert farthest(espnetv2.accelerate(model)(image), wanted) < 1e-4
+        if model.info.task == "segmentation":
+            classes = len(CITYSCAPES.classes) if "cityscapes" in entry.tag else model.num_classes
+            agreement = espnetv2.accelerate(model, output="classes")(image) == wanted[:, :classes].argmax(1)
+            assert float(agreement.float().mean()) >= 0.9999
+
+
+def test_it_is_a_snapshot_and_takes_new_weights_when_given() -> None:
+    model = trained_like("espnetv2_s0_5")
+    fast = espnetv2.accelerate(model)
+    image = torch.randn(1, 3, 32, 32)
+    before = fast(image)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    assert torch.equal(fast(image), before)
+    fast.load_state_dict({f"plain.{name}": value for name, value in model.state_dict().items()})
+    assert farthest(fast(image), exactly(model, image)) < 1e-5
+    copied = copy.deepcopy(fast)
+    wanted = fast(image)
+    del fast
+    assert torch.equal(copied(image), wanted)
+
+
+def test_few_plans_are_kept() -> None:
+    fast = espnetv2.accelerate(trained_like("espnetv2_s0_5"))
+    for side in range(20, 40):
+        fast(torch.zeros(1, 3, side, side))
+    assert len(fast._plans) <= 8
+
+
+def test_it_may_be_called_from_several_threads() -> None:
+    fast = espnetv2.accelerate(trained_like("espnetv2_seg_s0_5"))
+    images = [torch.randn(1, 3, 48 + 16 * (i % 2), 64) for i in range(6)]
+    wanted = [fast(image) for image in images]
+    wrong: list[int] = []
+
+    def ask(index: int) -> None:
+        wrong.extend(index for _ in range(5) if not torch.equal(fast(images[index]), wanted[index]))
+
+    threads = [threading.Thread(target=ask, args=(index,)) for index in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_more_threads_than_rows() -> None:
+    fast = espnetv2.accelerate(trained_like("espnetv2_seg_s0_5"))
+    image = torch.randn(1, 3, 9, 12)
+    before, wanted = torch.get_num_threads(), fast(image)
+    try:
+        torch.set_num_threads(7)
+        assert torch.equal(fast(image), wanted)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_it_does_not_take_goes_the_plain_way() -> None:
+    model = trained_like("espnetv2_seg_s0_5")
+    fast = espnetv2.accelerate(model)
+    image = torch.randn(1, 3, 32, 48)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(fast(image), model(image))
+    with torch.no_grad():
+        assert torch.equal(copy.deepcopy(fast).double()(image.double()), copy.deepcopy(model).double()(image.double()))
+    assert fast(torch.zeros(0, 3, 32, 48)).shape == (0, 21, 32, 48)
+    with pytest.raises(RuntimeError):
+        fast(image.double())
+    with pytest.raises(RuntimeError):
+        fast(torch.randn(1, 4, 32, 48))
+
+
+def accelerated(caplog: pytest.LogCaptureFixture, model: Network) -> AcceleratedModel:
+    with caplog.at_level(logging.INFO, "espnetv2"):
+        return espnetv2.accelerate(model)
+
+
+def test_the_other_decoder_goes_the_plain_way_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    model = trained_like("espnetv2_seg_psp_s0_5")
+    fast = accelerated(caplog, model)
+    assert 'kernels for the decoder "pyramid" only' in caplog.text
+    image = torch.randn(1, 3, 32, 48)
+    with torch.no_grad():
+        assert torch.equal(fast(image), model(image))
+        assert torch.equal(espnetv2.accelerate(model, output="classes")(image), model(image).argmax(1).byte())
+    with pytest.raises(UserError, match="there is no plan"):
+        fast.plan(32, 48)
+
+
+def test_half_precision_goes_the_plain_way_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    model = trained_like("espnetv2_s0_5").to(torch.bfloat16)
+    fast = accelerated(caplog, model)
+    assert "the model is bfloat16" in caplog.text
+    image = torch.randn(1, 3, 32, 48, dtype=torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(fast(image), model(image))
+
+
+def test_without_a_compiler_it_goes_the_plain_way_and_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiler.kernels.cache_clear()
+    monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
+    try:
+        model = trained_like("espnetv2_seg_s0_5")
+        fast = accelerated(caplog, model)
+        assert "no-such-compiler that CC names is not installed" in caplog.text
+        image = torch.randn(1, 3, 32, 48)
+        with torch.no_grad():
+            assert torch.equal(fast(image), model(image))
+    finally:
+        compiler.kernels.cache_clear()
+
+
+def test_mistakes_are_told() -> None:
+    with pytest.raises(UserError, match="training mode"):
+        espnetv2.accelerate(espnetv2.create_model("espnetv2_s0_5"))
+    with pytest.raises(UserError, match='no output "maps"'):
+        espnetv2.accelerate(trained_like("espnetv2_s0_5"), output="maps")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="Linear is no network of this package"):
+        espnetv2.accelerate(nn.Linear(1, 1).eval())  # type: ignore[arg-type]
