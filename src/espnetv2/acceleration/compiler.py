@@ -52,6 +52,16 @@ def kernels() -> ctypes.CDLL:
         raise KernelsUnavailableError(f"the built kernels cannot be loaded ({error})") from error
 
 
+@functools.cache
+def vector_lanes() -> int:
+    """How many channels the kernels take together on this processor.
+
+    Raises:
+        KernelsUnavailableError: as ``kernels``.
+    """
+    return int(kernels().espnetv2_lanes())
+
+
 def cache_folder() -> Path:
     """Where built kernels are kept."""
     return Path(platformdirs.user_cache_dir("espnetv2")) / "kernels"

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from espnetv2.acceleration.bands import Scale, Stages, bilinear_band, pyramid_stages
-from espnetv2.acceleration.compiler import kernels
+from espnetv2.acceleration.compiler import kernels, vector_lanes
 
-LANES = 8
 MOST_CLASSES = 256
 """Of ``cross_entropy``."""
 _PARTS = 8
@@ -366,7 +365,7 @@ def rows(x: Tensor) -> int:
 
 
 def _whole(channels: int) -> int:
-    return -(-channels // LANES) * LANES
+    return -(-channels // vector_lanes()) * vector_lanes()
 
 
 def _ints(values: Sequence[int]) -> ctypes.Array[Any]:
@@ -382,7 +381,7 @@ def _dense_blocks(weight: Tensor, groups: int) -> tuple[int, Tensor]:
     """Groups put together, zeros between them, until a vector is filled: how many blocks, and (blocks, outs, ins)."""
     outs, ins = weight.shape[0] // groups, weight.shape[1]
     merged = 1
-    while min(outs, ins) * merged < LANES and groups % (merged * 2) == 0:
+    while min(outs, ins) * merged < vector_lanes() and groups % (merged * 2) == 0:
         merged *= 2
     blocks = groups // merged
     each = weight.reshape(blocks, merged, outs, ins)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from espnetv2.acceleration.bands import Band, CBand, bilinear, bilinear_band, pooling
-from espnetv2.acceleration.compiler import kernels
+from espnetv2.acceleration.compiler import kernels, vector_lanes
 from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.decoders.pyramid import EfficientPyramidPool, GatedProjection, PyramidDecoder, PyramidStage
 from espnetv2.models.eesp import EESP, SplitTransformMerge, StridedEESP
@@ -22,7 +22,6 @@ from espnetv2.models.encoder import Level
 from espnetv2.models.layers import BNAct, ConvBNAct
 from espnetv2.models.segmentation import SegmentationModel
 
-LANES = 8
 _ALIGNED = 16
 _ROWS = 16
 Floats = npt.NDArray[np.float32]
@@ -76,7 +75,7 @@ class COp(ctypes.Structure):
 
 @dataclass(eq=False)
 class Map:
-    """An activation: so many blocks of eight lanes at a size. ``lanes`` says where each channel is."""
+    """An activation: so many blocks of a vector of lanes at a size. ``lanes`` says where each channel is."""
 
     blocks: int
     height: int
@@ -116,7 +115,7 @@ class Plan:
             times: receives the seconds of every operation.
         """
         threads = torch.get_num_threads()
-        needed = self.arena_floats + threads * self.scratch_vectors * LANES
+        needed = self.arena_floats + threads * self.scratch_vectors * vector_lanes()
         try:
             arena = self.arenas.pop()
         except IndexError:
@@ -227,7 +226,7 @@ class _Builder:
         first = encoder.level1
         weight, shift = _folded(first.conv, first.bn)
         level1 = self._map(weight.shape[0], _half(self.height), _half(self.width))
-        taps = np.zeros((27, level1.blocks * LANES))
+        taps = np.zeros((27, level1.blocks * vector_lanes()))
         taps[:, level1.lanes] = weight.reshape(len(weight), 27).T
         self._add(
             "image",
@@ -236,10 +235,10 @@ class _Builder:
             shift=self._lanes((first, "shift"), shift, level1),
             slope=self._slope(first.act, level1),
         )
-        self._need((9 * (self.width + 2)) // LANES + 1)
+        self._need((9 * (self.width + 2)) // vector_lanes() + 1)
         half = self._map(3, _half(self.height), _half(self.width))
         self._add("image_pool", None, half)
-        self._need(self.width // LANES + 2)
+        self._need(self.width // vector_lanes() + 2)
         quarter = self._average(half)
         eighth = self._average(quarter)
         level2 = self._level(encoder.level2, level1, quarter)
@@ -253,9 +252,8 @@ class _Builder:
         out = self._down(level.down, x, image)
         for unit in level.units:
             assert isinstance(unit, EESP)
-            made = self._map(len(out.lanes), out.height, out.width)
-            self._transform(unit, out, made, 0, unit.act, out if unit.residual else None)
-            out = made
+            # In place: a pixel of the residual is read just before the result takes its place.
+            self._transform(unit, out, out, 0, unit.act, out if unit.residual else None)
         return out
 
     def _down(self, down: StridedEESP, x: Map, image: Map | None) -> Map:
@@ -287,7 +285,7 @@ class _Builder:
 
     def _pyramid(self, key: nn.Module, x: Map, branches: Sequence[nn.Conv2d], bn: nn.Module, act: nn.PReLU) -> Map:
         stride, dilations = branches[0].stride[0], [branch.dilation[0] for branch in branches]
-        width, per = len(x.lanes), x.blocks * LANES
+        width, per = len(x.lanes), x.blocks * vector_lanes()
         size = (x.height, x.width) if stride == 1 else (_half(x.height), _half(x.width))
         lanes = np.concatenate([x.lanes + k * per for k in range(len(branches))])
         out = Map(len(branches) * x.blocks, *size, lanes)
@@ -328,17 +326,22 @@ class _Builder:
         weight = (_exact(layer.conv.weight) * scale[:, None, None, None]).reshape(
             groups, -1, x_per := len(x.lanes) // groups, 9
         )
-        outs, vectors = weight.shape[1], -(-groups // LANES)
+        outs, vectors = weight.shape[1], -(-groups // vector_lanes())
         group, output = np.divmod(np.arange(groups * outs), outs)
-        out = Map(outs * vectors, x.height, x.width, (output * vectors + group // LANES) * LANES + group % LANES)
+        out = Map(
+            outs * vectors,
+            x.height,
+            x.width,
+            (output * vectors + group // vector_lanes()) * vector_lanes() + group % vector_lanes(),
+        )
 
         def pack() -> tuple[npt.NDArray[np.int32], Floats]:
-            table = np.full((vectors * LANES, x_per), -1)
+            table = np.full((vectors * vector_lanes(), x_per), -1)
             table[:groups] = x.lanes.reshape(groups, x_per)
-            spread = np.zeros((vectors * LANES, outs, x_per, 9))
+            spread = np.zeros((vectors * vector_lanes(), outs, x_per, 9))
             spread[:groups] = weight
-            panels = spread.reshape(vectors, LANES, outs, x_per, 9).transpose(0, 2, 3, 4, 1)
-            lanes = table.reshape(vectors, LANES, x_per).transpose(0, 2, 1)
+            panels = spread.reshape(vectors, vector_lanes(), outs, x_per, 9).transpose(0, 2, 3, 4, 1)
+            lanes = table.reshape(vectors, vector_lanes(), x_per).transpose(0, 2, 1)
             return np.ascontiguousarray(lanes, np.int32), np.ascontiguousarray(panels, np.float32)
 
         table, panels = self.packed.get_or((layer, "conv"), pack)
@@ -368,9 +371,9 @@ class _Builder:
         lanes: npt.NDArray[np.int64] | None = None,
     ) -> Map:
         order = np.arange(len(weight)) if lanes is None else lanes
-        part = Map(int(order.max()) // LANES + 1, x.height, x.width, order)
+        part = Map(int(order.max()) // vector_lanes() + 1, x.height, x.width, order)
         out, channel = into or (part, 0)
-        first = channel // LANES
+        first = channel // vector_lanes()
         table, panels = self.packed.get_or((key, "pointwise"), lambda: _panels(weight[..., None], x, part))
         self._add(
             "pointwise",
@@ -394,10 +397,10 @@ class _Builder:
     def _fuse(self, skip: GatedProjection, norm: BNAct, level: Map, projected: Map, below: Map) -> Map:
         means = self._mean(level)
         gate = Map(projected.blocks, 1, 1, projected.lanes)
-        dense = np.zeros((level.blocks * LANES, gate.blocks * LANES))
+        dense = np.zeros((level.blocks * vector_lanes(), gate.blocks * vector_lanes()))
         dense[np.ix_(level.lanes, gate.lanes)] = _exact(skip.gate.weight)[:, :, 0, 0].T
         self._add("gate", means, gate, weight=self._floats((skip, "gate"), dense))
-        out = Map(projected.blocks, level.height, level.width, projected.lanes)
+        out = projected  # in place, pixel by pixel
         rows, columns = self._bands((below.height, below.width), (out.height, out.width))
         scale, shift = _affine(norm.bn)
         self._add(
@@ -453,7 +456,7 @@ class _Builder:
     # What they have in common
 
     def _map(self, channels: int, height: int, width: int) -> Map:
-        return Map((channels + LANES - 1) // LANES, height, width, np.arange(channels))
+        return Map((channels + vector_lanes() - 1) // vector_lanes(), height, width, np.arange(channels))
 
     def _need(self, vectors: int) -> None:
         self.scratch = max(self.scratch, vectors)
@@ -474,13 +477,13 @@ class _Builder:
 
     def _lanes(self, key: object, values: Exact, place: Map) -> Floats:
         """A value per channel where the channels are, zero elsewhere."""
-        spread = np.zeros(place.blocks * LANES)
+        spread = np.zeros(place.blocks * vector_lanes())
         spread[place.lanes] = values
         return self._floats(key, spread)
 
     def _slope(self, act: nn.PReLU, place: Map, first: int = 0) -> Floats:
         whole: Floats = self._lanes((act, "slope"), _exact(act.weight), place)
-        return whole[first * LANES :]
+        return whole[first * vector_lanes() :]
 
     def _add(
         self,
@@ -534,7 +537,7 @@ def _place(operations: Sequence[_Operation], n: int) -> int:
         for _, place in operation.writes:
             if place.offset >= 0:
                 continue
-            size = -(-n * place.blocks * place.height * place.width * LANES // _ALIGNED) * _ALIGNED
+            size = -(-n * place.blocks * place.height * place.width * vector_lanes() // _ALIGNED) * _ALIGNED
             at = 0
             for start, end, _ in sorted(taken, key=lambda piece: piece[0]):
                 if start - at >= size:
@@ -583,17 +586,17 @@ def _folded_flat(conv: nn.Conv2d, bn: nn.Module) -> tuple[Exact, Exact]:
 
 
 def _blocked(weight: Exact) -> Exact:
-    """(S, lanes, 9) -> (S, blocks, 9, 8)."""
-    return weight.reshape(weight.shape[0], -1, LANES, 9).transpose(0, 1, 3, 2)
+    """(S, lanes, 9) -> (S, blocks, 9, L)."""
+    return weight.reshape(weight.shape[0], -1, vector_lanes(), 9).transpose(0, 1, 3, 2)
 
 
 def _panels(weight: Exact, x: Map, out: Map) -> tuple[npt.NDArray[np.int32], Floats]:
-    """Weights (out, in, taps) as one panel (lanes read, taps, 8) for every block made, and the table that finds them."""
-    spread = np.zeros((out.blocks * LANES, x.blocks * LANES, weight.shape[2]))
+    """Weights (out, in, taps) as one panel (lanes read, taps, L) for every block made, and the table that finds them."""
+    spread = np.zeros((out.blocks * vector_lanes(), x.blocks * vector_lanes(), weight.shape[2]))
     spread[np.ix_(out.lanes, x.lanes)] = weight
     table, panels, at = [], [], 0
     for block in range(out.blocks):
-        rows = spread[block * LANES : (block + 1) * LANES]
+        rows = spread[block * vector_lanes() : (block + 1) * vector_lanes()]
         used = np.flatnonzero(rows.any(axis=(0, 2)))
         start, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
         panel = rows[:, start:end].transpose(1, 2, 0)
@@ -605,7 +608,7 @@ def _panels(weight: Exact, x: Map, out: Map) -> tuple[npt.NDArray[np.int32], Flo
 
 def _stage_weights(pool: EfficientPyramidPool, stages: Sequence[PyramidStage], place: Map) -> tuple[Floats, ...]:
     """Taps of stages and merge, scale, shift and slope of both, in the order of the kernel."""
-    count, channels, lanes = len(stages), len(place.lanes), place.blocks * LANES
+    count, channels, lanes = len(stages), len(place.lanes), place.blocks * vector_lanes()
     scale, shift = (values.reshape(count, channels) for values in _affine(pool.norm.bn))
     slope = _exact(pool.norm.act.weight).reshape(count, channels)
     merge_scale, merge_shift = _affine(pool.merge.bn)

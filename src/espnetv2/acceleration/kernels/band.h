@@ -11,18 +11,18 @@ typedef struct {
     const float *weight;
 } Band;
 
-INLINE void band_row_of(v8 *out, const v8 *in, const Band *b, int taps) {
+INLINE void band_row_of(vec *out, const vec *in, const Band *b, int taps) {
     for (int x = 0; x < b->outputs; x++) {
-        const v8 *from = in + b->first[x];
+        const vec *from = in + b->first[x];
         const float *weight = b->weight + (size_t)x * taps;
-        v8 sum = spread(weight[0]) * from[0];
+        vec sum = spread(weight[0]) * from[0];
         for (int t = 1; t < taps; t++) sum += spread(weight[t]) * from[t];
         out[x] = sum;
     }
 }
 
 /* Along a row. */
-INLINE void band_row(v8 *out, const v8 *in, const Band *b) {
+INLINE void band_row(vec *out, const vec *in, const Band *b) {
     switch (b->taps) {
         case 1: band_row_of(out, in, b, 1); break;
         case 2: band_row_of(out, in, b, 2); break;
@@ -32,11 +32,11 @@ INLINE void band_row(v8 *out, const v8 *in, const Band *b) {
     }
 }
 
-/* Row `y` of the map along columns: a sum of whole rows, `step` vectors apart. */
-INLINE void band_column(v8 *out, const v8 *in, size_t step, int width, const Band *b, int y) {
-    const v8 *from = in + b->first[y] * step;
+/* Row `y` of the map along columns: a sum of vec_int rows, `step` vectors apart. */
+INLINE void band_column(vec *out, const vec *in, size_t step, int width, const Band *b, int y) {
+    const vec *from = in + b->first[y] * step;
     const float *weight = b->weight + (size_t)y * b->taps;
-    v8 w = spread(weight[0]);
+    vec w = spread(weight[0]);
     for (int x = 0; x < width; x++) out[x] = w * from[x];
     for (int t = 1; t < b->taps; t++) {
         if (weight[t] == 0) continue;

@@ -7,34 +7,40 @@
 #define MOST 32 /* vectors of classes */
 
 /* e^x for x <= 0, to about 2 units in the last place; below -87 the result is 0. */
-INLINE v8 exponential(v8 x) {
-    v8i tiny = x < -87.0f;
+INLINE vec exponential(vec x) {
+    vec_int tiny = x < -87.0f;
     x = choose(tiny, spread(-87.0f), x);
-    v8 shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23 rounds to a whole number */
-    v8i whole = (v8i)shifted - 0x4B400000;
-    v8 n = shifted - 12582912.0f, r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    v8 p = spread(1.9875691500e-4f);
+    vec shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23 rounds to a whole number */
+    vec_int rounded = (vec_int)shifted - 0x4B400000;
+    vec n = shifted - 12582912.0f, r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec p = spread(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
-    return choose(tiny, (v8){0}, p * (v8)((whole + 127) << 23));
+    return choose(tiny, (vec){0}, p * (vec)((rounded + 127) << 23));
 }
 
-INLINE float largest(v8 v) {
+INLINE float largest(vec v) {
     float found = v[0];
     for (int i = 1; i < LANES; i++) found = v[i] > found ? v[i] : found;
     return found;
 }
 
-INLINE float total(v8 v) { return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7])); }
+INLINE float total(vec v) {
+    float parts[LANES];
+    store(parts, v);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) parts[i] += parts[i + half];
+    return parts[0];
+}
 
 /* Exponentials of a pixel's logits less their maximum; returns the maximum, and their sum in `sum`. */
-INLINE float exponentials(v8 *e, const float *x, int c, float *sum) {
+INLINE float exponentials(vec *e, const float *x, int c, float *sum) {
     int vectors = (c + LANES - 1) / LANES, rest = c - (vectors - 1) * LANES;
-    v8 high = spread(-INFINITY);
+    vec high = spread(-INFINITY);
     for (int i = 0; i < vectors; i++) {
         if (i < vectors - 1) {
             e[i] = load(x + i * LANES);
@@ -45,7 +51,7 @@ INLINE float exponentials(v8 *e, const float *x, int c, float *sum) {
         high = choose(e[i] > high, e[i], high);
     }
     float most = largest(high);
-    v8 add = {0};
+    vec add = {0};
     for (int i = 0; i < vectors; i++) {
         e[i] = exponential(e[i] - most);
         add += e[i];
@@ -59,7 +65,7 @@ int64_t espnetv2_cross_entropy(const float *x, const int64_t *target, float *los
     int64_t wrong = 0;
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : wrong)
     for (int64_t i = 0; i < m; i++) {
-        v8 e[MOST];
+        vec e[MOST];
         float sum;
         loss[i] = 0;
         if (target[i] == ignore) continue;
@@ -80,16 +86,16 @@ void espnetv2_cross_entropy_backward(
     int vectors = (c + LANES - 1) / LANES, rest = c - (vectors - 1) * LANES;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < m; i++) {
-        v8 e[MOST];
+        vec e[MOST];
         float sum, *to = dx + i * c;
         if (target[i] == ignore || target[i] < 0 || target[i] >= c || grad[i] == 0) {
             memset(to, 0, c * sizeof(float));
             continue;
         }
         exponentials(e, x + i * c, c, &sum);
-        v8 by = spread(grad[i] / sum);
+        vec by = spread(grad[i] / sum);
         for (int v = 0; v < vectors - 1; v++) store(to + v * LANES, e[v] * by);
-        v8 last = e[vectors - 1] * by;
+        vec last = e[vectors - 1] * by;
         memcpy(to + (vectors - 1) * LANES, &last, rest * sizeof(float));
         to[target[i]] -= grad[i];
     }

@@ -1,10 +1,10 @@
-/* Depthwise 3x3 convolutions on (N, H, W, C), eight channels at a time, with their gradients.
+/* Depthwise 3x3 convolutions on (N, H, W, C), a vector of channels at a time, with their gradients.
  *
  * A pyramid runs K of them with dilations of their own on one input; branch k of the output is the sum of the convolutions
  * 0 to k (hierarchical feature fusion). K = 1 is a plain depthwise convolution.
  * A merge runs one on each of S blocks of channels and adds the S results.
  *
- * Eight channels of one image make a task: they are copied into a padded plane that fits the cache, so that no border needs
+ * A vector of channels of one image makes a task: it is copied into a padded plane that fits the cache, so that no border needs
  * care. Results do not depend on the number of threads.
  */
 #include "plane.h"
@@ -30,8 +30,8 @@ void espnetv2_depthwise_pyramid(
     int blocks = (c + LANES - 1) / LANES, width = w + 2 * s.pad;
 #pragma omp parallel num_threads(threads)
     {
-        v8 *plane = new_vectors(padded(h, w, s.pad)), *row = new_vectors(s.ow), *taps = new_vectors(9 * branches);
-        memset(plane, 0, padded(h, w, s.pad) * sizeof(v8));
+        vec *plane = new_vectors(padded(h, w, s.pad)), *row = new_vectors(s.ow), *taps = new_vectors(9 * branches);
+        memset(plane, 0, padded(h, w, s.pad) * sizeof(vec));
 #pragma omp for schedule(static)
         for (int task = 0; task < n * blocks; task++) {
             int image = task / blocks, c0 = task % blocks * LANES, lanes = smaller(LANES, c - c0);
@@ -52,14 +52,14 @@ void espnetv2_depthwise_pyramid(
 }
 
 /* Sum over the pixels of gradient times input, for each of the nine taps. */
-static void gradient_of_taps(v8 *total, const Shape *s, const v8 *grad, int grad_width, const v8 *plane, int width, int d) {
+static void gradient_of_taps(vec *total, const Shape *s, const vec *grad, int grad_width, const vec *plane, int width, int d) {
     for (int oy = 0; oy < s->oh; oy++) {
-        const v8 *g = grad + (size_t)oy * grad_width;
-        const v8 *mid = plane + (size_t)(oy * s->stride + s->pad) * width + s->pad - d;
-        const v8 *top = mid - (size_t)d * width, *low = mid + (size_t)d * width;
-        v8 sum[9] = {{0}};
+        const vec *g = grad + (size_t)oy * grad_width;
+        const vec *mid = plane + (size_t)(oy * s->stride + s->pad) * width + s->pad - d;
+        const vec *top = mid - (size_t)d * width, *low = mid + (size_t)d * width;
+        vec sum[9] = {{0}};
         for (int ox = 0; ox < s->ow; ox++) {
-            v8 value = g[ox];
+            vec value = g[ox];
             int at = ox * s->stride;
             for (int t = 0; t < 3; t++) {
                 sum[t] += value * top[at + t * d];
@@ -72,17 +72,17 @@ static void gradient_of_taps(v8 *total, const Shape *s, const v8 *grad, int grad
 }
 
 /* Add the input's gradient where several outputs apart share it: every output spreads to its nine taps. */
-static void scatter(v8 *dx, const Shape *s, const v8 *grad, int grad_width, int width, int d, const v8 *w) {
+static void scatter(vec *dx, const Shape *s, const vec *grad, int grad_width, int width, int d, const vec *w) {
     for (int oy = 0; oy < s->oh; oy++) {
-        const v8 *g = grad + (size_t)oy * grad_width;
+        const vec *g = grad + (size_t)oy * grad_width;
         for (int t = 0; t < 9; t++) {
-            v8 *to = dx + (size_t)(oy * s->stride + s->pad + (t / 3 - 1) * d) * width + s->pad + (t % 3 - 1) * d;
+            vec *to = dx + (size_t)(oy * s->stride + s->pad + (t / 3 - 1) * d) * width + s->pad + (t % 3 - 1) * d;
             for (int ox = 0; ox < s->ow; ox++) to[ox * s->stride] += w[t] * g[ox];
         }
     }
 }
 
-/* dw is (N, K, 9, C rounded up to eight): the caller sums over the images. dx may be null. */
+/* dw is (N, K, 9, C rounded up to whole vectors): the caller sums over the images. dx may be null. */
 void espnetv2_depthwise_pyramid_backward(
     const float *x, const float *weights, const float *dy, float *dx, float *dw,
     int n, int h, int w, int c, int stride, int branches, const int *dilation, int threads
@@ -92,17 +92,17 @@ void espnetv2_depthwise_pyramid_backward(
 #pragma omp parallel num_threads(threads)
     {
         size_t size = padded(h, w, s.pad), grad_size = padded(s.oh, s.ow, s.pad);
-        v8 *plane = new_vectors(size), *into = new_vectors(size), *grad = new_vectors(grad_size);
-        v8 taps[9], turned[9], total[9];
-        memset(plane, 0, size * sizeof(v8));
-        memset(grad, 0, grad_size * sizeof(v8));
+        vec *plane = new_vectors(size), *into = new_vectors(size), *grad = new_vectors(grad_size);
+        vec taps[9], turned[9], total[9];
+        memset(plane, 0, size * sizeof(vec));
+        memset(grad, 0, grad_size * sizeof(vec));
 #pragma omp for schedule(static)
         for (int task = 0; task < n * blocks; task++) {
             int image = task / blocks, c0 = task % blocks * LANES, lanes = smaller(LANES, c - c0);
             read_plane(plane, x + (size_t)image * h * w * c + c0, h, w, c, lanes, s.pad, 0);
             const float *from = dy + (size_t)image * s.oh * s.ow * c * branches + c0;
-            v8 *inner = grad + (size_t)s.pad * grad_width + s.pad;
-            memset(into, 0, size * sizeof(v8));
+            vec *inner = grad + (size_t)s.pad * grad_width + s.pad;
+            memset(into, 0, size * sizeof(vec));
             /* Convolution k is part of the outputs k and up, so its gradient is the sum of theirs. */
             for (int k = branches - 1; k >= 0; k--) {
                 int d = dilation[k];
@@ -140,8 +140,8 @@ void espnetv2_depthwise_merge(
 #pragma omp parallel num_threads(threads)
     {
         size_t size = padded(h, w, 1);
-        v8 *planes = new_vectors(size * parts), *row = new_vectors(w), *taps = new_vectors(9 * parts);
-        memset(planes, 0, size * parts * sizeof(v8));
+        vec *planes = new_vectors(size * parts), *row = new_vectors(w), *taps = new_vectors(9 * parts);
+        memset(planes, 0, size * parts * sizeof(vec));
 #pragma omp for schedule(static)
         for (int task = 0; task < n * blocks; task++) {
             int image = task / blocks, c0 = task % blocks * LANES, lanes = smaller(LANES, c - c0);
@@ -161,7 +161,7 @@ void espnetv2_depthwise_merge(
     }
 }
 
-/* dw is (N, S, 9, C rounded up to eight): the caller sums over the images. */
+/* dw is (N, S, 9, C rounded up to whole vectors): the caller sums over the images. */
 void espnetv2_depthwise_merge_backward(
     const float *x, const float *weights, const float *dy, float *dx, float *dw,
     int n, int h, int w, int c, int parts, int threads
@@ -172,10 +172,10 @@ void espnetv2_depthwise_merge_backward(
 #pragma omp parallel num_threads(threads)
     {
         size_t size = padded(h, w, 1);
-        v8 *plane = new_vectors(size), *grad = new_vectors(size), *row = new_vectors(w);
-        v8 taps[9], turned[9], total[9];
-        memset(plane, 0, size * sizeof(v8));
-        memset(grad, 0, size * sizeof(v8));
+        vec *plane = new_vectors(size), *grad = new_vectors(size), *row = new_vectors(w);
+        vec taps[9], turned[9], total[9];
+        memset(plane, 0, size * sizeof(vec));
+        memset(grad, 0, size * sizeof(vec));
 #pragma omp for schedule(static)
         for (int task = 0; task < n * blocks; task++) {
             int image = task / blocks, c0 = task % blocks * LANES, lanes = smaller(LANES, c - c0);

@@ -1,6 +1,6 @@
 /* Batch normalisation and PReLU over M pixels of C channels, in as few passes over memory as can be, with their gradients.
  *
- * Rows are taken together until they fill whole vectors: `tile` floats hold `rows` pixels, and everything per channel is
+ * Rows are taken together until they fill vec_int vectors: `tile` floats hold `rows` pixels, and everything per channel is
  * repeated to that length. Pixels are cut into a number of pieces that depends on M alone, whose sums are added in their
  * order, so results do not depend on the number of threads.
  */
@@ -58,7 +58,7 @@ void espnetv2_moments(const float *x, float *mean, float *variance, int64_t m, i
         for (int64_t i = p * t.per_piece; i < end; i++) {
             const float *row = x + i * t.tile;
             for (int j = 0; j < t.tile; j += LANES) {
-                v8 d = load(row + j) - load(origin + j);
+                vec d = load(row + j) - load(origin + j);
                 store(a + j, load(a + j) + d);
                 store(b + j, load(b + j) + d * d);
             }
@@ -95,7 +95,7 @@ void espnetv2_scale_act(
     for (int64_t i = 0; i < t.tiles; i++) {
         const float *row = x + i * t.tile;
         for (int j = 0; j < t.tile; j += LANES) {
-            v8 z = load(row + j) * load(a + j) + load(b + j);
+            vec z = load(row + j) * load(a + j) + load(b + j);
             if (residual) z += load(residual + i * t.tile + j);
             store(y + i * t.tile + j, choose(z > 0, z, z * load(s + j)));
         }
@@ -127,14 +127,14 @@ void espnetv2_scale_act_sums(
         int64_t end = (p + 1) * t.per_piece < t.tiles ? (p + 1) * t.per_piece : t.tiles;
         for (int64_t i = p * t.per_piece; i < end; i++) {
             for (int j = 0; j < t.tile; j += LANES) {
-                v8 value = load(x + i * t.tile + j), g = load(dy + i * t.tile + j);
-                v8 z = value * load(a + j) + load(b + j);
+                vec value = load(x + i * t.tile + j), g = load(dy + i * t.tile + j);
+                vec z = value * load(a + j) + load(b + j);
                 if (residual) z += load(residual + i * t.tile + j);
-                v8i positive = z > 0;
-                v8 dz = choose(positive, g, g * load(s + j));
+                vec_int positive = z > 0;
+                vec dz = choose(positive, g, g * load(s + j));
                 store(first + j, load(first + j) + dz);
                 store(second + j, load(second + j) + dz * (value - load(u + j)));
-                store(third + j, load(third + j) + choose(positive, (v8){0}, g * z));
+                store(third + j, load(third + j) + choose(positive, (vec){0}, g * z));
             }
         }
     }
@@ -172,10 +172,10 @@ void espnetv2_scale_act_backward(
     for (int64_t i = 0; i < t.tiles; i++) {
         for (int j = 0; j < t.tile; j += LANES) {
             int64_t at = i * t.tile + j;
-            v8 value = load(x + at), g = load(dy + at);
-            v8 z = value * load(a + j) + load(b + j);
+            vec value = load(x + at), g = load(dy + at);
+            vec z = value * load(a + j) + load(b + j);
             if (residual) z += load(residual + at);
-            v8 dz = choose(z > 0, g, g * load(s + j));
+            vec dz = choose(z > 0, g, g * load(s + j));
             if (dres) store(dres + at, dz);
             if (dx) store(dx + at, dz * load(k1 + j) + (value * load(k2 + j) + load(k3 + j)));
         }

@@ -1,4 +1,4 @@
-/* A whole network in one call: a list of operations on activations laid out (N, C/8, H, W, 8).
+/* A vec_int network in one call: a list of operations on activations laid out (N, C/L, H, W, L), L lanes to a vector.
  *
  * All threads go through the list together and meet after every operation. Batch normalisation is folded into weights and
  * shifts beforehand; every operation ends with its own residual and activation, so nothing is written only to be read again
@@ -11,6 +11,7 @@
 
 #define PIXELS 6
 #define ROWS 16
+#define CHUNK_TILES 8
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -36,7 +37,7 @@ typedef struct {
 typedef struct {
     int32_t kind, n;
     int32_t h, w, oh, ow;
-    int32_t in_blocks, in_first;   /* blocks of the whole input, and where to begin */
+    int32_t in_blocks, in_first;   /* blocks of the vec_int input, and where to begin */
     int32_t out_blocks, out_first, count; /* the same of the output, and how many to make */
     int32_t res_blocks, res_first;
     int32_t stride, branches, classes;
@@ -52,18 +53,18 @@ typedef struct {
     int64_t image_strides[4]; /* in floats: N, C, H, W */
     void *answer;
     int thread, threads;
-    v8 *scratch;
+    vec *scratch;
 } Run;
 
 enum { IMAGE, IMAGE_POOL, AVERAGE, POINTWISE, PYRAMID, CONVOLVE, MEAN, GATE, FUSE, INNER, STAGES, LOGITS, CLASSES, VECTOR };
 
-INLINE v8 *block_of(const Run *r, int64_t at, int blocks, int n, int b, int h, int w) {
-    return (v8 *)(r->arena + at) + ((size_t)n * blocks + b) * h * w;
+INLINE vec *block_of(const Run *r, int64_t at, int blocks, int n, int b, int h, int w) {
+    return (vec *)(r->arena + at) + ((size_t)n * blocks + b) * h * w;
 }
 
-INLINE v8 lanes_of(const float *p, int block, float otherwise) { return p ? load(p + block * LANES) : spread(otherwise); }
+INLINE vec lanes_of(const float *p, int block, float otherwise) { return p ? load(p + block * LANES) : spread(otherwise); }
 
-INLINE v8 activated(v8 z, v8 slope) { return choose(z > 0, z, z * slope); }
+INLINE vec activated(vec z, vec slope) { return choose(z > 0, z, z * slope); }
 
 /* This thread's share of `count` pieces of work. */
 INLINE void share(const Run *r, int64_t count, int64_t *from, int64_t *to) {
@@ -72,10 +73,10 @@ INLINE void share(const Run *r, int64_t count, int64_t *from, int64_t *to) {
 }
 
 INLINE void image_tile(
-    const float *rows, int width, const float *w0, const float *w1, int lanes, int pixels, v8 *out0, v8 *out1,
-    const v8 *shift, const v8 *slope
+    const float *rows, int width, const float *w0, const float *w1, int lanes, int pixels, vec *out0, vec *out1,
+    const vec *shift, const vec *slope
 ) {
-    v8 sum[PIXELS][2];
+    vec sum[PIXELS][2];
     for (int i = 0; i < pixels; i++) {
         sum[i][0] = shift[0];
         sum[i][1] = shift[1];
@@ -83,9 +84,9 @@ INLINE void image_tile(
     for (int line = 0; line < 9; line++)
         for (int t = 0; t < 3; t++) {
             const float *row = rows + line * width + t;
-            v8 first = load(w0 + (line * 3 + t) * lanes), second = load(w1 + (line * 3 + t) * lanes);
+            vec first = load(w0 + (line * 3 + t) * lanes), second = load(w1 + (line * 3 + t) * lanes);
             for (int i = 0; i < pixels; i++) {
-                v8 value = spread(row[2 * i]);
+                vec value = spread(row[2 * i]);
                 sum[i][0] += value * first;
                 sum[i][1] += value * second;
             }
@@ -118,11 +119,11 @@ static void image_convolution(const Run *r, const Op *o) {
             }
         for (int b = 0; b < o->count; b += 2) {
             int second = b + 1 < o->count ? b + 1 : b;
-            v8 *out0 = block_of(r, o->output, o->out_blocks, n, b, o->oh, o->ow) + (size_t)y * o->ow;
-            v8 *out1 = block_of(r, o->output, o->out_blocks, n, second, o->oh, o->ow) + (size_t)y * o->ow;
+            vec *out0 = block_of(r, o->output, o->out_blocks, n, b, o->oh, o->ow) + (size_t)y * o->ow;
+            vec *out1 = block_of(r, o->output, o->out_blocks, n, second, o->oh, o->ow) + (size_t)y * o->ow;
             const float *w0 = o->weight + b * LANES, *w1 = o->weight + second * LANES;
-            v8 shift[2] = {lanes_of(o->shift, b, 0), lanes_of(o->shift, second, 0)};
-            v8 slope[2] = {lanes_of(o->slope, b, 1), lanes_of(o->slope, second, 1)};
+            vec shift[2] = {lanes_of(o->shift, b, 0), lanes_of(o->shift, second, 0)};
+            vec slope[2] = {lanes_of(o->slope, b, 1), lanes_of(o->slope, second, 1)};
             int x = 0;
             for (; x + PIXELS <= o->ow; x += PIXELS) image_tile(rows + 2 * x, width, w0, w1, lanes, PIXELS, out0 + x, out1 + x, shift, slope);
             for (; x < o->ow; x++) image_tile(rows + 2 * x, width, w0, w1, lanes, 1, out0 + x, out1 + x, shift, slope);
@@ -135,7 +136,7 @@ static void image_pool(const Run *r, const Op *o) {
     share(r, (int64_t)o->n * o->oh, &from, &to);
     for (int64_t task = from; task < to; task++) {
         int n = (int)(task / o->oh), y = (int)(task % o->oh);
-        v8 *out = block_of(r, o->output, o->out_blocks, n, 0, o->oh, o->ow) + (size_t)y * o->ow;
+        vec *out = block_of(r, o->output, o->out_blocks, n, 0, o->oh, o->ow) + (size_t)y * o->ow;
         for (int c = 0; c < 3; c++) {
             float *sums = (float *)r->scratch + 1;
             memset(sums - 1, 0, (o->w + 3) * sizeof(float));
@@ -158,19 +159,19 @@ static void image_pool(const Run *r, const Op *o) {
 /* 3x3 average pooling with stride 2, zeros counted; then residual and activation. */
 static void average(const Run *r, const Op *o) {
     int64_t from, to;
-    v8 ninth = spread(1.0f / 9);
+    vec ninth = spread(1.0f / 9);
     share(r, (int64_t)o->n * o->count * o->oh, &from, &to);
     for (int64_t task = from; task < to; task++) {
         int y = (int)(task % o->oh), b = (int)(task / o->oh % o->count), n = (int)(task / o->oh / o->count);
-        const v8 *in = block_of(r, o->input, o->in_blocks, n, o->in_first + b, o->h, o->w);
-        v8 *out = block_of(r, o->output, o->out_blocks, n, o->out_first + b, o->oh, o->ow) + (size_t)y * o->ow;
-        const v8 *res = o->residual < 0 ? 0
+        const vec *in = block_of(r, o->input, o->in_blocks, n, o->in_first + b, o->h, o->w);
+        vec *out = block_of(r, o->output, o->out_blocks, n, o->out_first + b, o->oh, o->ow) + (size_t)y * o->ow;
+        const vec *res = o->residual < 0 ? 0
             : block_of(r, o->residual, o->res_blocks, n, o->res_first + b, o->oh, o->ow) + (size_t)y * o->ow;
-        v8 slope = lanes_of(o->slope, b, 1);
+        vec slope = lanes_of(o->slope, b, 1);
         int top = 2 * y > 0 ? 2 * y - 1 : 0, bottom = 2 * y + 1 < o->h ? 2 * y + 1 : o->h - 1;
         for (int x = 0; x < o->ow; x++) {
             int left = 2 * x > 0 ? 2 * x - 1 : 0, right = 2 * x + 1 < o->w ? 2 * x + 1 : o->w - 1;
-            v8 sum = {0};
+            vec sum = {0};
             for (int iy = top; iy <= bottom; iy++)
                 for (int ix = left; ix <= right; ix++) sum += in[(size_t)iy * o->w + ix];
             sum *= ninth;
@@ -181,31 +182,39 @@ static void average(const Run *r, const Op *o) {
 }
 
 INLINE void pointwise_tile(
-    const v8 *in, size_t plane, const float *w0, const float *w1, int k0, int k1, int pixels, int vectors,
-    v8 *out0, v8 *out1, const v8 *res0, const v8 *res1, const v8 *shift, const v8 *slope
+    const vec *in, size_t plane, const float *w0, const float *w1, int k0, int k1, int pixels, int vectors,
+    vec *out0, vec *out1, const vec *res0, const vec *res1, const vec *shift, const vec *slope
 ) {
-    v8 sum[PIXELS][2];
+    vec sum[PIXELS][2];
     for (int i = 0; i < pixels; i++) {
         sum[i][0] = shift[0];
         if (vectors > 1) sum[i][1] = shift[1];
     }
     const float *lanes = (const float *)in;
-    int k = k0;
-    while (k < k1) {
-        /* Within a block of eight the input's lanes follow one another. */
-        const float *from = lanes + (size_t)(k / LANES) * plane * LANES + k % LANES;
-        int end = smaller(k1, (k / LANES + 1) * LANES);
-        for (; k < end; k++, from++) {
-            v8 first = load(w0 + (size_t)(k - k0) * LANES), second = vectors > 1 ? load(w1 + (size_t)(k - k0) * LANES) : first;
-            for (int i = 0; i < pixels; i++) {
-                v8 value = spread(from[i * LANES]);
-                sum[i][0] += value * first;
-                if (vectors > 1) sum[i][1] += value * second;
-            }
-        }
+#define STEP(k, from)                                                                                                  \
+    {                                                                                                                  \
+        vec first = load(w0 + (size_t)((k) - k0) * LANES), second = vectors > 1 ? load(w1 + (size_t)((k) - k0) * LANES) : first; \
+        for (int i = 0; i < pixels; i++) {                                                                             \
+            vec value = spread((from)[i * LANES]);                                                                      \
+            sum[i][0] += value * first;                                                                                \
+            if (vectors > 1) sum[i][1] += value * second;                                                              \
+        }                                                                                                              \
     }
+    int k = k0;
+    /* Within a block the input's lanes follow one another. */
+    for (; k < k1 && k % LANES; k++) STEP(k, lanes + (size_t)(k / LANES) * plane * LANES + k % LANES)
+    for (; k + LANES <= k1; k += LANES) {
+        const float *from = lanes + (size_t)(k / LANES) * plane * LANES;
+        /* Unrolled by hand, which the compiler keeps in registers. */
+#define STEPS(j) STEP(k + j, from + j) STEP(k + j + 1, from + j + 1) STEP(k + j + 2, from + j + 2) STEP(k + j + 3, from + j + 3)
+        STEPS(0) STEPS(4)
+#if LANES == 16
+        STEPS(8) STEPS(12)
+#endif
+    }
+    for (; k < k1; k++) STEP(k, lanes + (size_t)(k / LANES) * plane * LANES + k % LANES)
     for (int i = 0; i < pixels; i++) {
-        v8 z = sum[i][0];
+        vec z = sum[i][0];
         if (res0) z += res0[i];
         out0[i] = activated(z, slope[0]);
         if (vectors > 1) {
@@ -219,26 +228,26 @@ INLINE void pointwise_tile(
 /* Grouped 1x1 convolution. table holds, for every block made, the lanes [from, to) that it reads and where its weights are. */
 static void pointwise(const Run *r, const Op *o) {
     int64_t from, to, plane = (int64_t)o->h * o->w, tiles = (plane + PIXELS - 1) / PIXELS;
-    int64_t chunk = 16, chunks = (tiles + chunk - 1) / chunk;
+    int64_t chunks = (tiles + CHUNK_TILES - 1) / CHUNK_TILES, chunk = (tiles + chunks - 1) / chunks;
     /* Where there are few pixels, the outputs are shared out as well. */
     int parts = o->n * chunks < 4 * r->threads ? (o->count + 3) / 4 : 1, per = parts > 1 ? 4 : o->count;
     share(r, o->n * chunks * parts, &from, &to);
     for (int64_t piece = from; piece < to; piece++) {
-        int64_t task = piece / parts;
-        int begin = (int)(piece % parts) * per, end = smaller(begin + per, o->count);
+        int64_t task = piece % (o->n * chunks);
+        int begin = (int)(piece / (o->n * chunks)) * per, end = smaller(begin + per, o->count);
         int n = (int)(task / chunks);
         int64_t start = task % chunks * chunk * PIXELS, stop = start + chunk * PIXELS < plane ? start + chunk * PIXELS : plane;
-        const v8 *in = block_of(r, o->input, o->in_blocks, n, o->in_first, o->h, o->w);
+        const vec *in = block_of(r, o->input, o->in_blocks, n, o->in_first, o->h, o->w);
         for (int b = begin; b < end;) {
             const int32_t *t = o->table + 3 * b;
             int vectors = b + 1 < end && t[0] == t[3] && t[1] == t[4] ? 2 : 1;
             const float *w0 = o->weight + t[2], *w1 = vectors > 1 ? o->weight + t[5] : w0;
-            v8 shift[2] = {lanes_of(o->shift, b, 0), lanes_of(o->shift, b + vectors - 1, 0)};
-            v8 slope[2] = {lanes_of(o->slope, b, 1), lanes_of(o->slope, b + vectors - 1, 1)};
-            v8 *out0 = block_of(r, o->output, o->out_blocks, n, o->out_first + b, o->h, o->w);
-            const v8 *res0 = o->residual < 0 ? 0 : block_of(r, o->residual, o->res_blocks, n, o->res_first + b, o->h, o->w);
-            v8 *out1 = out0 + plane;
-            const v8 *res1 = res0 ? res0 + plane : 0;
+            vec shift[2] = {lanes_of(o->shift, b, 0), lanes_of(o->shift, b + vectors - 1, 0)};
+            vec slope[2] = {lanes_of(o->slope, b, 1), lanes_of(o->slope, b + vectors - 1, 1)};
+            vec *out0 = block_of(r, o->output, o->out_blocks, n, o->out_first + b, o->h, o->w);
+            const vec *res0 = o->residual < 0 ? 0 : block_of(r, o->residual, o->res_blocks, n, o->res_first + b, o->h, o->w);
+            vec *out1 = out0 + plane;
+            const vec *res1 = res0 ? res0 + plane : 0;
             int64_t p = start;
 #define TILE(pixels, vectors)                                                                                             \
     pointwise_tile(in + p, plane, w0, w1, t[0], t[1], pixels, vectors, out0 + p, out1 + p, res0 ? res0 + p : 0,           \
@@ -256,60 +265,60 @@ static void pointwise(const Run *r, const Op *o) {
 }
 
 /* Copy rows [top, top + count) of a plane with a border of `pad` columns; rows outside are zero. */
-INLINE void window(v8 *to, const v8 *plane, int h, int w, int top, int count, int pad) {
+INLINE void window(vec *to, const vec *plane, int h, int w, int top, int count, int pad) {
     int width = w + 2 * pad;
     for (int i = 0; i < count; i++) {
-        v8 *row = to + (size_t)i * width;
+        vec *row = to + (size_t)i * width;
         int y = top + i;
         if (y < 0 || y >= h) {
-            memset(row, 0, width * sizeof(v8));
+            memset(row, 0, width * sizeof(vec));
             continue;
         }
-        memset(row, 0, pad * sizeof(v8));
-        memcpy(row + pad, plane + (size_t)y * w, w * sizeof(v8));
-        memset(row + pad + w, 0, pad * sizeof(v8));
+        memset(row, 0, pad * sizeof(vec));
+        memcpy(row + pad, plane + (size_t)y * w, w * sizeof(vec));
+        memset(row + pad + w, 0, pad * sizeof(vec));
     }
 }
 
-/* Depthwise convolutions at several dilations, summed hierarchically, scaled, shifted, activated. weight is (K, blocks, 9, 8). */
+/* Depthwise convolutions at several dilations, summed hierarchically, scaled, shifted, activated. weight is (K, blocks, 9, L). */
 static void pyramid(const Run *r, const Op *o) {
     int64_t from, to;
     int pad = 1, bands = (o->oh + ROWS - 1) / ROWS;
     for (int k = 0; k < o->branches; k++) pad = o->table[k] > pad ? o->table[k] : pad;
     int width = o->w + 2 * pad;
-    v8 *row = r->scratch, *plane = r->scratch + o->ow;
+    vec *row = r->scratch, *plane = r->scratch + o->ow;
     share(r, (int64_t)o->n * o->count * bands, &from, &to);
     for (int64_t task = from; task < to; task++) {
         int band = (int)(task % bands), b = (int)(task / bands % o->count), n = (int)(task / bands / o->count);
         int first = band * ROWS, last = smaller(first + ROWS, o->oh);
-        const v8 *in = block_of(r, o->input, o->in_blocks, n, o->in_first + b, o->h, o->w);
+        const vec *in = block_of(r, o->input, o->in_blocks, n, o->in_first + b, o->h, o->w);
         window(plane, in, o->h, o->w, first * o->stride - pad, (last - first - 1) * o->stride + 1 + 2 * pad, pad);
         for (int y = first; y < last; y++)
             for (int k = 0; k < o->branches; k++) {
-                v8 taps[9];
+                vec taps[9];
                 int made = k * o->count + b;
                 for (int t = 0; t < 9; t++) taps[t] = load(o->weight + ((size_t)made * 9 + t) * LANES);
                 convolve(row, plane, width, pad, y - first, o->stride, o->table[k], o->ow, taps, k > 0);
-                v8 scale = lanes_of(o->scale, made, 1), shift = lanes_of(o->shift, made, 0), slope = lanes_of(o->slope, made, 1);
-                v8 *out = block_of(r, o->output, o->out_blocks, n, o->out_first + made, o->oh, o->ow) + (size_t)y * o->ow;
+                vec scale = lanes_of(o->scale, made, 1), shift = lanes_of(o->shift, made, 0), slope = lanes_of(o->slope, made, 1);
+                vec *out = block_of(r, o->output, o->out_blocks, n, o->out_first + made, o->oh, o->ow) + (size_t)y * o->ow;
                 for (int x = 0; x < o->ow; x++) out[x] = activated(row[x] * scale + shift, slope);
             }
     }
 }
 
-/* `made` outputs of eight groups each, from `ins` inputs per group; planes hold an input of eight groups each. */
+/* `made` outputs of a vector of groups, from `ins` inputs per group; planes hold an input of as many groups. */
 INLINE void groups_tile(
-    const v8 *rows, size_t line, size_t plane, const float *weight, int ins, int made, int pixels, v8 *out, size_t out_plane,
-    const v8 *shift, const v8 *slope
+    const vec *rows, size_t line, size_t plane, const float *weight, int ins, int made, int pixels, vec *out, size_t out_plane,
+    const vec *shift, const vec *slope
 ) {
-    v8 sum[3][4];
+    vec sum[3][4];
     for (int j = 0; j < made; j++)
         for (int i = 0; i < pixels; i++) sum[j][i] = shift[j];
     for (int k = 0; k < ins; k++)
         for (int t = 0; t < 9; t++) {
-            const v8 *from = rows + k * plane + t / 3 * line + t % 3;
+            const vec *from = rows + k * plane + t / 3 * line + t % 3;
             for (int j = 0; j < made; j++) {
-                v8 w = load(weight + (((size_t)j * ins + k) * 9 + t) * LANES);
+                vec w = load(weight + (((size_t)j * ins + k) * 9 + t) * LANES);
                 for (int i = 0; i < pixels; i++) sum[j][i] += w * from[i];
             }
         }
@@ -319,7 +328,7 @@ INLINE void groups_tile(
 
 /* Grouped 3x3 convolution with stride 1, a lane for each group.
  *
- * table holds the lane of every input, (group vectors, inputs per group, 8), -1 for none. Of the output, block j * vectors + v
+ * table holds the lane of every input, (group vectors, inputs per group, L), -1 for none. Of the output, block j * vectors + v
  * holds output j of the groups in vector v. branches is the inputs per group, classes the outputs per group.
  */
 static void convolution(const Run *r, const Op *o) {
@@ -339,15 +348,15 @@ static void convolution(const Run *r, const Op *o) {
                 source[i] = lanes[i] < 0 ? 0 : in + lanes[i] / LANES * plane * LANES + lanes[i] % LANES;
                 straight = straight && lanes[i] == lanes[0] + i;
             }
-            v8 *to_plane = r->scratch + k * size;
+            vec *to_plane = r->scratch + k * size;
             for (int i = 0; i < last - first + 2; i++) {
-                v8 *row = to_plane + (size_t)i * width;
+                vec *row = to_plane + (size_t)i * width;
                 int y = first + i - 1;
-                row[0] = row[width - 1] = (v8){0};
+                row[0] = row[width - 1] = (vec){0};
                 if (y < 0 || y >= o->h) {
-                    memset(row, 0, width * sizeof(v8));
+                    memset(row, 0, width * sizeof(vec));
                 } else if (straight) {
-                    memcpy(row + 1, source[0] + (size_t)y * o->w * LANES, o->w * sizeof(v8));
+                    memcpy(row + 1, source[0] + (size_t)y * o->w * LANES, o->w * sizeof(vec));
                 } else {
                     for (int j = 0; j < LANES; j++) {
                         float *lane = (float *)(row + 1) + j;
@@ -360,14 +369,14 @@ static void convolution(const Run *r, const Op *o) {
         for (int y = first; y < last; y++)
             for (int j = 0; j < outs; j += 3) {
                 int made = smaller(3, outs - j);
-                v8 shift[3] = {{0}}, slope[3] = {{0}};
+                vec shift[3] = {{0}}, slope[3] = {{0}};
                 for (int i = 0; i < made; i++) {
                     shift[i] = lanes_of(o->shift, (j + i) * vectors + v, 0);
                     slope[i] = lanes_of(o->slope, (j + i) * vectors + v, 1);
                 }
                 const float *weight = o->weight + ((size_t)v * outs + j) * ins * 9 * LANES;
-                v8 *out = block_of(r, o->output, o->out_blocks, n, j * vectors + v, o->oh, o->ow) + (size_t)y * o->ow;
-                const v8 *rows = r->scratch + (size_t)(y - first) * width;
+                vec *out = block_of(r, o->output, o->out_blocks, n, j * vectors + v, o->oh, o->ow) + (size_t)y * o->ow;
+                const vec *rows = r->scratch + (size_t)(y - first) * width;
                 int x = 0;
 #define GROUPS(made, pixels) groups_tile(rows + x, width, size, weight, ins, made, pixels, out + x, vectors * plane, shift, slope)
                 for (; x + 4 <= o->ow; x += 4) {
@@ -386,10 +395,10 @@ static void mean(const Run *r, const Op *o) {
     share(r, (int64_t)o->n * o->count, &from, &to);
     for (int64_t task = from; task < to; task++) {
         int b = (int)(task % o->count), n = (int)(task / o->count);
-        const v8 *in = block_of(r, o->input, o->in_blocks, n, o->in_first + b, o->h, o->w);
-        v8 total = {0};
+        const vec *in = block_of(r, o->input, o->in_blocks, n, o->in_first + b, o->h, o->w);
+        vec total = {0};
         for (int64_t row = 0; row < o->h; row++) { /* row by row, which rounds less */
-            v8 part[4] = {{0}};
+            vec part[4] = {{0}};
             int x = 0;
             for (; x + 4 <= o->w; x += 4)
                 for (int i = 0; i < 4; i++) part[i] += in[row * o->w + x + i];
@@ -407,7 +416,7 @@ static void gate(const Run *r, const Op *o) {
     for (int64_t task = from; task < to; task++) {
         int b = (int)(task % o->count), n = (int)(task / o->count);
         const float *in = (const float *)block_of(r, o->input, o->in_blocks, n, 0, 1, 1);
-        v8 sum = lanes_of(o->shift, b, 0);
+        vec sum = lanes_of(o->shift, b, 0);
         for (int k = 0; k < o->in_blocks * LANES; k++)
             sum += spread(in[k]) * load(o->weight + ((size_t)k * o->count + b) * LANES);
         for (int i = 0; i < LANES; i++) sum[i] = 1 / (1 + expf(-sum[i]));
@@ -419,27 +428,27 @@ static void gate(const Run *r, const Op *o) {
 static void fuse(const Run *r, const Op *o) {
     int64_t from, to;
     const Band *rows = o->extra, *columns = o->extra2;
-    v8 *line = r->scratch;
+    vec *line = r->scratch;
     share(r, (int64_t)o->n * o->count * o->oh, &from, &to);
     for (int64_t task = from; task < to; task++) {
         int y = (int)(task % o->oh), b = (int)(task / o->oh % o->count), n = (int)(task / o->oh / o->count);
-        const v8 *in = block_of(r, o->input, o->in_blocks, n, b, o->h, o->w);
-        const v8 *skip = block_of(r, o->residual, o->res_blocks, n, b, o->oh, o->ow) + (size_t)y * o->ow;
-        v8 *out = block_of(r, o->output, o->out_blocks, n, b, o->oh, o->ow) + (size_t)y * o->ow;
-        v8 scale = lanes_of(o->scale, b, 1), shift = lanes_of(o->shift, b, 0), slope = lanes_of(o->slope, b, 1);
-        v8 by = *block_of(r, o->other, o->count, n, b, 1, 1) * scale;
+        const vec *in = block_of(r, o->input, o->in_blocks, n, b, o->h, o->w);
+        const vec *skip = block_of(r, o->residual, o->res_blocks, n, b, o->oh, o->ow) + (size_t)y * o->ow;
+        vec *out = block_of(r, o->output, o->out_blocks, n, b, o->oh, o->ow) + (size_t)y * o->ow;
+        vec scale = lanes_of(o->scale, b, 1), shift = lanes_of(o->shift, b, 0), slope = lanes_of(o->slope, b, 1);
+        vec by = *block_of(r, o->other, o->count, n, b, 1, 1) * scale;
         band_column(line, in, o->w, o->w, rows, y);
         for (int x = 0; x < o->ow; x++) {
-            const v8 *at = line + columns->first[x];
+            const vec *at = line + columns->first[x];
             const float *weight = columns->weight + (size_t)x * columns->taps;
-            v8 value = spread(weight[0]) * at[0];
+            vec value = spread(weight[0]) * at[0];
             for (int t = 1; t < columns->taps; t++) value += spread(weight[t]) * at[t];
             out[x] = activated(skip[x] * by + (value * scale + shift), slope);
         }
     }
 }
 
-/* Pooled and convolved planes of the stages that reduce. weight is (S, blocks, 9, 8). */
+/* Pooled and convolved planes of the stages that reduce. weight is (S, blocks, 9, L). */
 static void inner_planes(const Run *r, const Op *o) {
     int64_t from, to;
     const PlanStage *stages = o->extra;
@@ -448,29 +457,29 @@ static void inner_planes(const Run *r, const Op *o) {
         int s = (int)(task % o->branches), b = (int)(task / o->branches % o->count), n = (int)(task / o->branches / o->count);
         const PlanStage *g = stages + s;
         if (g->kind != 2) continue;
-        const v8 *in = block_of(r, o->input, o->in_blocks, n, b, o->h, o->w);
+        const vec *in = block_of(r, o->input, o->in_blocks, n, b, o->h, o->w);
         int width = g->width + 2;
-        v8 *row = r->scratch, *plane = r->scratch + o->w, taps[9];
-        memset(plane, 0, (size_t)(g->height + 2) * width * sizeof(v8));
+        vec *row = r->scratch, *plane = r->scratch + o->w, taps[9];
+        memset(plane, 0, (size_t)(g->height + 2) * width * sizeof(vec));
         for (int y = 0; y < g->height; y++) {
             band_column(row, in, o->w, o->w, &g->rows_in, y);
             band_row(plane + (size_t)(y + 1) * width + 1, row, &g->columns_in);
         }
         for (int t = 0; t < 9; t++) taps[t] = load(o->weight + (((size_t)s * o->count + b) * 9 + t) * LANES);
-        v8 *out = block_of(r, g->inner, o->count, n, b, g->height, g->width);
+        vec *out = block_of(r, g->inner, o->count, n, b, g->height, g->width);
         for (int y = 0; y < g->height; y++) convolve(out + (size_t)y * g->width, plane, width, 1, y, 1, 1, g->width, taps, 0);
     }
 }
 
 /* One row of a stage that enlarges: three vertical sums, mixed by the taps, then three horizontal ones. */
-INLINE void enlarging_row(v8 *out, v8 *mixed, const PlanStage *g, const v8 *in, int w, int y, const v8 *taps) {
+INLINE void enlarging_row(vec *out, vec *mixed, const PlanStage *g, const vec *in, int w, int y, const vec *taps) {
     const Composite *rows = &g->rows, *columns = &g->columns;
-    const v8 *from = in + (size_t)rows->first[y] * w;
+    const vec *from = in + (size_t)rows->first[y] * w;
     const float *vertical = rows->weight + (size_t)y * rows->taps * 3;
     for (int x = 0; x < w; x++) {
-        v8 a = {0}, b = {0}, c = {0};
+        vec a = {0}, b = {0}, c = {0};
         for (int t = 0; t < rows->taps; t++) {
-            v8 value = from[(size_t)t * w + x];
+            vec value = from[(size_t)t * w + x];
             a += spread(vertical[3 * t]) * value;
             b += spread(vertical[3 * t + 1]) * value;
             c += spread(vertical[3 * t + 2]) * value;
@@ -480,9 +489,9 @@ INLINE void enlarging_row(v8 *out, v8 *mixed, const PlanStage *g, const v8 *in, 
         mixed[3 * x + 2] = taps[2] * a + taps[5] * b + taps[8] * c;
     }
     for (int x = 0; x < w; x++) {
-        const v8 *at = mixed + 3 * columns->first[x];
+        const vec *at = mixed + 3 * columns->first[x];
         const float *weight = columns->weight + (size_t)x * columns->taps * 3;
-        v8 first = {0}, second = {0}, third = {0};
+        vec first = {0}, second = {0}, third = {0};
         for (int t = 0; t < columns->taps; t++) {
             first += spread(weight[3 * t]) * at[3 * t];
             second += spread(weight[3 * t + 1]) * at[3 * t + 1];
@@ -494,26 +503,26 @@ INLINE void enlarging_row(v8 *out, v8 *mixed, const PlanStage *g, const v8 *in, 
 
 /* The stages of a pyramid pooling, normalised and activated, and their merge by a 3x3 convolution per channel.
  *
- * weight is (S, blocks, 9, 8), scale/shift/slope (S, blocks, 8); the merge's weights come after the stages' in each. */
+ * weight is (S, blocks, 9, L), scale/shift/slope (S, blocks, L); the merge's weights come after the stages' in each. */
 static void stages_and_merge(const Run *r, const Op *o) {
     int64_t from, to;
     const PlanStage *stages = o->extra;
     int count = o->branches, width = o->w + 2, bands = (o->h + 2 * ROWS - 1) / (2 * ROWS);
-    v8 *rings = r->scratch, *mixed = rings + (size_t)count * 3 * width, *line = mixed + 3 * (size_t)o->w;
+    vec *rings = r->scratch, *mixed = rings + (size_t)count * 3 * width, *line = mixed + 3 * (size_t)o->w;
     share(r, (int64_t)o->n * o->count * bands, &from, &to);
     for (int64_t task = from; task < to; task++) {
         int band = (int)(task % bands), b = (int)(task / bands % o->count), n = (int)(task / bands / o->count);
         int first = band * 2 * ROWS, last = smaller(first + 2 * ROWS, o->h);
-        const v8 *in = block_of(r, o->input, o->in_blocks, n, b, o->h, o->w);
-        v8 *out = block_of(r, o->output, o->out_blocks, n, b, o->h, o->w);
-        v8 merge_shift = lanes_of(o->shift, count * o->count + b, 0), merge_slope = lanes_of(o->slope, count * o->count + b, 1);
+        const vec *in = block_of(r, o->input, o->in_blocks, n, b, o->h, o->w);
+        vec *out = block_of(r, o->output, o->out_blocks, n, b, o->h, o->w);
+        vec merge_shift = lanes_of(o->shift, count * o->count + b, 0), merge_slope = lanes_of(o->slope, count * o->count + b, 1);
         for (int y = first - 1; y <= last; y++) {
             for (int s = 0; s < count; s++) {
                 const PlanStage *g = stages + s;
-                v8 *ring = rings + ((size_t)s * 3 + (y + 3) % 3) * width, *row = ring + 1, taps[9];
-                ring[0] = ring[width - 1] = (v8){0};
+                vec *ring = rings + ((size_t)s * 3 + (y + 3) % 3) * width, *row = ring + 1, taps[9];
+                ring[0] = ring[width - 1] = (vec){0};
                 if (y < 0 || y >= o->h) {
-                    memset(row, 0, o->w * sizeof(v8));
+                    memset(row, 0, o->w * sizeof(vec));
                     continue;
                 }
                 int made = s * o->count + b;
@@ -525,21 +534,21 @@ static void stages_and_merge(const Run *r, const Op *o) {
                 } else if (g->kind == 1) {
                     enlarging_row(row, mixed, g, in, o->w, y, taps);
                 } else {
-                    const v8 *inner = block_of(r, g->inner, o->count, n, b, g->height, g->width);
+                    const vec *inner = block_of(r, g->inner, o->count, n, b, g->height, g->width);
                     band_column(line, inner, g->width, g->width, &g->rows_out, y);
                     band_row(row, line, &g->columns_out);
                 }
-                v8 scale = lanes_of(o->scale, made, 1), shift = lanes_of(o->shift, made, 0), slope = lanes_of(o->slope, made, 1);
+                vec scale = lanes_of(o->scale, made, 1), shift = lanes_of(o->shift, made, 0), slope = lanes_of(o->slope, made, 1);
                 for (int x = 0; x < o->w; x++) row[x] = activated(row[x] * scale + shift, slope);
             }
             if (y <= first) continue;
             int middle = y - 1;
-            v8 *to_row = out + (size_t)middle * o->w;
+            vec *to_row = out + (size_t)middle * o->w;
             for (int s = 0; s < count; s++) {
-                v8 taps[9];
+                vec taps[9];
                 int made = (count + s) * o->count + b;
                 for (int t = 0; t < 9; t++) taps[t] = load(o->weight + ((size_t)made * 9 + t) * LANES);
-                const v8 *ring = rings + (size_t)s * 3 * width;
+                const vec *ring = rings + (size_t)s * 3 * width;
                 convolve_row(to_row, ring + (size_t)((middle + 2) % 3) * width, ring + (size_t)(middle % 3) * width,
                              ring + (size_t)((middle + 1) % 3) * width, taps, o->w, 1, 1, s > 0);
             }
@@ -553,7 +562,7 @@ static void logits(const Run *r, const Op *o) {
     int64_t from, to;
     const Band *rows = o->extra, *columns = o->extra2;
     float *answer = r->answer;
-    v8 *line = r->scratch;
+    vec *line = r->scratch;
     share(r, (int64_t)o->n * o->in_blocks * o->oh, &from, &to);
     for (int64_t task = from; task < to; task++) {
         int y = (int)(task % o->oh), b = (int)(task / o->oh % o->in_blocks), n = (int)(task / o->oh / o->in_blocks);
@@ -562,9 +571,9 @@ static void logits(const Run *r, const Op *o) {
         float *out = answer + (((size_t)n * o->classes + b * LANES) * o->oh + y) * o->ow;
         size_t step = (size_t)o->oh * o->ow;
         for (int x = 0; x < o->ow; x++) {
-            const v8 *at = line + columns->first[x];
+            const vec *at = line + columns->first[x];
             const float *weight = columns->weight + (size_t)x * columns->taps;
-            v8 value = spread(weight[0]) * at[0];
+            vec value = spread(weight[0]) * at[0];
             for (int t = 1; t < columns->taps; t++) value += spread(weight[t]) * at[t];
             for (int i = 0; i < lanes; i++) out[i * step + x] = value[i];
         }
@@ -577,7 +586,7 @@ static void logits(const Run *r, const Op *o) {
 #define SHUFFLED(v, type, ...) __builtin_shuffle(v, (type){__VA_ARGS__})
 #endif
 
-INLINE v8i choose_whole(v8i where, v8i a, v8i b) { return (where & a) | (~where & b); }
+INLINE vec_int choose_int(vec_int where, vec_int a, vec_int b) { return (where & a) | (~where & b); }
 
 /* Resize and keep the class with the largest logit, as bytes (N, H, W). `stride` is how many classes can win. */
 static void classes(const Run *r, const Op *o) {
@@ -585,45 +594,53 @@ static void classes(const Run *r, const Op *o) {
     const Band *rows = o->extra, *columns = o->extra2;
     int blocks = o->in_blocks, winners = o->stride;
     uint8_t *answer = r->answer;
-    v8 *line = r->scratch;
-    v8i index = {0, 1, 2, 3, 4, 5, 6, 7};
+    vec *line = r->scratch;
+    vec_int index;
+    for (int i = 0; i < LANES; i++) index[i] = i;
     share(r, (int64_t)o->n * o->oh, &from, &to);
     for (int64_t task = from; task < to; task++) {
         int y = (int)(task % o->oh), n = (int)(task / o->oh);
         int used = (winners + LANES - 1) / LANES;
         for (int b = 0; b < used; b++)
             band_column(line + (size_t)b * o->w, block_of(r, o->input, blocks, n, b, o->h, o->w), o->w, o->w, rows, y);
-        v8i in_last = index < winners - (used - 1) * LANES;
+        vec_int in_last = index < winners - (used - 1) * LANES;
         for (int x = 0; x < o->ow; x++) {
             const float *weight = columns->weight + (size_t)x * columns->taps;
-            v8 best = {0};
-            v8i which = {0};
+            vec best = {0};
+            vec_int which = {0};
             for (int b = 0; b < used; b++) {
-                const v8 *at = line + (size_t)b * o->w + columns->first[x];
-                v8 value = spread(weight[0]) * at[0];
+                const vec *at = line + (size_t)b * o->w + columns->first[x];
+                vec value = spread(weight[0]) * at[0];
                 for (int t = 1; t < columns->taps; t++) value += spread(weight[t]) * at[t];
                 if (b == used - 1) value = choose(in_last, value, spread(-INFINITY));
                 if (b == 0) {
                     best = value;
                     which = index;
                 } else {
-                    v8i more = value > best;
+                    vec_int more = value > best;
                     best = choose(more, value, best);
-                    which = choose_whole(more, index + b * LANES, which);
+                    which = choose_int(more, index + b * LANES, which);
                 }
             }
-            /* Halve three times; of equals the smaller class stays. */
+            /* Halve until one is left; of equals the smaller class stays. */
 #define HALVE(...)                                                                          \
     {                                                                                       \
-        v8 other = SHUFFLED(best, v8i, __VA_ARGS__);                                        \
-        v8i others = SHUFFLED(which, v8i, __VA_ARGS__);                                     \
-        v8i more = (other > best) | ((other == best) & (others < which));                   \
+        vec other = SHUFFLED(best, vec_int, __VA_ARGS__);                                        \
+        vec_int others = SHUFFLED(which, vec_int, __VA_ARGS__);                                     \
+        vec_int more = (other > best) | ((other == best) & (others < which));                   \
         best = choose(more, other, best);                                                   \
-        which = choose_whole(more, others, which);                                          \
+        which = choose_int(more, others, which);                                          \
     }
+#if LANES == 16
+            HALVE(8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+            HALVE(4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
+            HALVE(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
+            HALVE(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+#else
             HALVE(4, 5, 6, 7, 0, 1, 2, 3)
             HALVE(2, 3, 0, 1, 6, 7, 4, 5)
             HALVE(1, 0, 3, 2, 5, 4, 7, 6)
+#endif
             answer[((size_t)n * o->oh + y) * o->ow + x] = (uint8_t)which[0];
         }
     }
@@ -664,7 +681,7 @@ void espnetv2_plan(
     {
         Run r = {.arena = arena, .image = image, .answer = answer, .thread = omp_get_thread_num(), .threads = omp_get_num_threads()};
         memcpy(r.image_strides, image_strides, sizeof r.image_strides);
-        r.scratch = (v8 *)scratch + scratch_size * r.thread;
+        r.scratch = (vec *)scratch + scratch_size * r.thread;
         for (int i = 0; i < count; i++) {
 #ifdef _OPENMP
             double start = times ? omp_get_wtime() : 0;
@@ -677,3 +694,5 @@ void espnetv2_plan(
         }
     }
 }
+
+int espnetv2_lanes(void) { return LANES; }

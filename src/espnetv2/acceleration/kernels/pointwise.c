@@ -1,6 +1,6 @@
 /* Grouped 1x1 convolutions over M pixels as products of small matrices, with their gradients.
  *
- * The channels of a pixel are B blocks of `in` inputs and `out` outputs; weights are (B, in, out rounded up to eight).
+ * The channels of a pixel are B blocks of `in` inputs and `out` outputs; weights are (B, in, out rounded up to whole vectors).
  */
 #include "vector.h"
 
@@ -14,13 +14,13 @@ INLINE int whole(int n) { return (n + LANES - 1) / LANES; }
 INLINE void product(
     const float *x, int x_step, const float *w, int w_step, float *y, int y_step, int in, int rows, int vectors, int lanes
 ) {
-    v8 sum[HEIGHT][2];
+    vec sum[HEIGHT][2];
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vectors; v++) sum[r][v] = (v8){0};
+        for (int v = 0; v < vectors; v++) sum[r][v] = (vec){0};
     for (int i = 0; i < in; i++) {
-        v8 first = load(w + (size_t)i * w_step), second = vectors > 1 ? load(w + (size_t)i * w_step + LANES) : first;
+        vec first = load(w + (size_t)i * w_step), second = vectors > 1 ? load(w + (size_t)i * w_step + LANES) : first;
         for (int r = 0; r < rows; r++) {
-            v8 value = spread(x[(size_t)r * x_step + i]);
+            vec value = spread(x[(size_t)r * x_step + i]);
             sum[r][0] += value * first;
             if (vectors > 1) sum[r][1] += value * second;
         }
@@ -71,14 +71,14 @@ static void pack(float *to, const float *x, int step, int rows, int from, int wi
 }
 
 INLINE void outer(const float *x, const float *dy, int rows, float *dw, int w_step, int height, int vectors) {
-    v8 sum[HEIGHT][2];
+    vec sum[HEIGHT][2];
     for (int i = 0; i < height; i++)
         for (int v = 0; v < vectors; v++) sum[i][v] = load(dw + (size_t)i * w_step + v * LANES);
     for (int r = 0; r < rows; r++) {
-        v8 first = load(dy + (size_t)r * vectors * LANES);
-        v8 second = vectors > 1 ? load(dy + (size_t)r * vectors * LANES + LANES) : first;
+        vec first = load(dy + (size_t)r * vectors * LANES);
+        vec second = vectors > 1 ? load(dy + (size_t)r * vectors * LANES + LANES) : first;
         for (int i = 0; i < height; i++) {
-            v8 value = spread(x[(size_t)r * HEIGHT + i]);
+            vec value = spread(x[(size_t)r * HEIGHT + i]);
             sum[i][0] += value * first;
             if (vectors > 1) sum[i][1] += value * second;
         }
@@ -87,7 +87,7 @@ INLINE void outer(const float *x, const float *dy, int rows, float *dw, int w_st
         for (int v = 0; v < vectors; v++) store(dw + (size_t)i * w_step + v * LANES, sum[i][v]);
 }
 
-/* dw is (PARTS = 8, B, in rounded up to six, out rounded up to eight), of zeros: the caller sums over the parts. */
+/* dw is (PARTS = 8, B, in rounded up to six, out rounded up to whole vectors), of zeros: the caller sums over the parts. */
 void espnetv2_pointwise_weights(
     const float *x, const float *dy, float *dw, int64_t m, int blocks, int in, int out, int threads
 ) {

@@ -2,7 +2,7 @@
 #include "band.h"
 
 INLINE void add_scaled(float *out, const float *in, float weight, int n, int first) {
-    v8 w = spread(weight);
+    vec w = spread(weight);
     int i = 0;
     if (first) {
         for (; i + LANES <= n; i += LANES) store(out + i, w * load(in + i));

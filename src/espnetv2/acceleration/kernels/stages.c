@@ -15,10 +15,10 @@ typedef struct {
 } Stage;
 
 typedef struct {
-    v8 *row;   /* of the input's width or of the inner one */
-    v8 *inner; /* three rows, padded by one pixel */
-    v8 *outer; /* three rows, padded by one pixel */
-    v8 *whole; /* inner plane after the convolution, or its gradient */
+    vec *row;   /* of the input's width or of the inner one */
+    vec *inner; /* three rows, padded by one pixel */
+    vec *outer; /* three rows, padded by one pixel */
+    vec *vec_int; /* inner plane after the convolution, or its gradient */
 } Scratch;
 
 static Scratch new_scratch(const Stage *stages, int count, int w) {
@@ -38,25 +38,25 @@ static void free_scratch(Scratch s) {
     free(s.row);
     free(s.inner);
     free(s.outer);
-    free(s.whole);
+    free(s.vec_int);
 }
 
-INLINE v8 *ring(v8 *rows, int width, int y) { return rows + (size_t)((y + 3) % 3) * (width + 2); }
+INLINE vec *ring(vec *rows, int width, int y) { return rows + (size_t)((y + 3) % 3) * (width + 2); }
 
 /* Row y of the resized input, with its border, into its place among three; rows outside are zero. */
-INLINE void inner_row(const Stage *g, const Scratch *m, const v8 *plane, size_t step, int w, int y) {
-    v8 *to = ring(m->inner, g->width, y);
-    memset(to, 0, (size_t)(g->width + 2) * sizeof(v8));
+INLINE void inner_row(const Stage *g, const Scratch *m, const vec *plane, size_t step, int w, int y) {
+    vec *to = ring(m->inner, g->width, y);
+    memset(to, 0, (size_t)(g->width + 2) * sizeof(vec));
     if (y < 0 || y >= g->height) return;
     band_column(m->row, plane, step, w, &g->rows_in, y);
     band_row(to + 1, m->row, &g->columns_in);
 }
 
 static void forward(
-    const Stage *g, const Scratch *m, const v8 *plane, const v8 *taps, float *y, int h, int w, int step, int lanes
+    const Stage *g, const Scratch *m, const vec *plane, const vec *taps, float *y, int h, int w, int step, int lanes
 ) {
     size_t width = w + 2;
-    const v8 *inside = plane + width + 1;
+    const vec *inside = plane + width + 1;
     if (g->plain) {
         for (int oy = 0; oy < h; oy++) {
             convolve(m->row, plane, (int)width, 1, oy, 1, 1, w, taps, 0);
@@ -69,13 +69,13 @@ static void forward(
     /* After the convolution the rows go back to the input's width at once: that is never more than was there. */
     for (int iy = 0; iy < g->height; iy++) {
         inner_row(g, m, inside, width, w, iy + 1);
-        v8 *row = m->outer;
+        vec *row = m->outer;
         convolve_row(row, ring(m->inner, g->width, iy - 1), ring(m->inner, g->width, iy), ring(m->inner, g->width, iy + 1),
                      taps, g->width, 1, 1, 0);
-        band_row(m->whole + (size_t)iy * w, row, &g->columns_out);
+        band_row(m->vec_int + (size_t)iy * w, row, &g->columns_out);
     }
     for (int oy = 0; oy < h; oy++) {
-        band_column(m->row, m->whole, w, w, &g->rows_out, oy);
+        band_column(m->row, m->vec_int, w, w, &g->rows_out, oy);
         write_row(y + (size_t)oy * w * step, m->row, w, step, lanes);
     }
 }
@@ -88,8 +88,8 @@ void espnetv2_stages(
 #pragma omp parallel num_threads(threads)
     {
         Scratch m = new_scratch(stages, count, w);
-        v8 *plane = new_vectors(padded(h, w, 1)), taps[9];
-        memset(plane, 0, padded(h, w, 1) * sizeof(v8));
+        vec *plane = new_vectors(padded(h, w, 1)), taps[9];
+        memset(plane, 0, padded(h, w, 1) * sizeof(vec));
 #pragma omp for schedule(static)
         for (int task = 0; task < n * blocks; task++) {
             int image = task / blocks, c0 = task % blocks * LANES, lanes = smaller(LANES, c - c0);
@@ -104,10 +104,10 @@ void espnetv2_stages(
     }
 }
 
-INLINE void taps_of_row(v8 *total, const v8 *g, const v8 *top, const v8 *mid, const v8 *low, int n) {
-    v8 sum[9] = {{0}};
+INLINE void taps_of_row(vec *total, const vec *g, const vec *top, const vec *mid, const vec *low, int n) {
+    vec sum[9] = {{0}};
     for (int x = 0; x < n; x++) {
-        v8 value = g[x];
+        vec value = g[x];
         for (int t = 0; t < 3; t++) {
             sum[t] += value * top[x + t];
             sum[3 + t] += value * mid[x + t];
@@ -118,55 +118,55 @@ INLINE void taps_of_row(v8 *total, const v8 *g, const v8 *top, const v8 *mid, co
 }
 
 /* Row y of the gradient at the convolution's result, with its border, into its place among three. */
-INLINE void outer_row(const Stage *g, const Scratch *m, const v8 *half, int w, int y) {
-    v8 *to = ring(m->outer, g->width, y);
-    memset(to, 0, (size_t)(g->width + 2) * sizeof(v8));
+INLINE void outer_row(const Stage *g, const Scratch *m, const vec *half, int w, int y) {
+    vec *to = ring(m->outer, g->width, y);
+    memset(to, 0, (size_t)(g->width + 2) * sizeof(vec));
     if (y >= 0 && y < g->height) band_row(to + 1, half + (size_t)y * w, &g->columns_out_turned);
 }
 
 /* grad and into are padded like plane. */
 static void backward(
-    const Stage *g, const Scratch *m, const v8 *plane, const v8 *grad, v8 *into, const v8 *taps, v8 *total, int h, int w
+    const Stage *g, const Scratch *m, const vec *plane, const vec *grad, vec *into, const vec *taps, vec *total, int h, int w
 ) {
     size_t width = w + 2;
-    const v8 *inside = plane + width + 1;
-    v8 turned[9];
+    const vec *inside = plane + width + 1;
+    vec turned[9];
     for (int t = 0; t < 9; t++) turned[t] = taps[8 - t];
     if (g->plain) {
         for (int y = 0; y < h; y++) {
-            const v8 *row = plane + y * width;
+            const vec *row = plane + y * width;
             taps_of_row(total, grad + (y + 1) * width + 1, row, row + width, row + 2 * width, w);
             convolve(into + (y + 1) * width + 1, grad, (int)width, 1, y, 1, 1, w, turned, 1);
         }
         return;
     }
     for (int y = 0; y < g->height; y++)
-        band_column(m->whole + (size_t)y * w, grad + width + 1, width, w, &g->rows_out_turned, y);
+        band_column(m->vec_int + (size_t)y * w, grad + width + 1, width, w, &g->rows_out_turned, y);
     for (int y = -1; y < 1; y++) {
         inner_row(g, m, inside, width, w, y);
-        outer_row(g, m, m->whole, w, y);
+        outer_row(g, m, m->vec_int, w, y);
     }
     for (int y = 0; y < g->height; y++) {
         inner_row(g, m, inside, width, w, y + 1);
-        outer_row(g, m, m->whole, w, y + 1);
-        const v8 *above = ring(m->outer, g->width, y - 1), *here = ring(m->outer, g->width, y);
-        const v8 *below = ring(m->outer, g->width, y + 1);
+        outer_row(g, m, m->vec_int, w, y + 1);
+        const vec *above = ring(m->outer, g->width, y - 1), *here = ring(m->outer, g->width, y);
+        const vec *below = ring(m->outer, g->width, y + 1);
         taps_of_row(total, here + 1, ring(m->inner, g->width, y - 1), ring(m->inner, g->width, y),
                     ring(m->inner, g->width, y + 1), g->width);
         /* The oldest inner row is not needed again, so its place serves for the gradient of row y. */
-        v8 *back = ring(m->inner, g->width, y - 1);
+        vec *back = ring(m->inner, g->width, y - 1);
         convolve_row(back, above, here, below, turned, g->width, 1, 1, 0);
         band_row(m->row, back, &g->columns_in_turned);
         const float *weight = g->rows_in.weight + (size_t)y * g->rows_in.taps;
         for (int t = 0; t < g->rows_in.taps; t++) {
             if (weight[t] == 0) continue;
-            v8 *to = into + (g->rows_in.first[y] + t + 1) * width + 1, by = spread(weight[t]);
+            vec *to = into + (g->rows_in.first[y] + t + 1) * width + 1, by = spread(weight[t]);
             for (int x = 0; x < w; x++) to[x] += by * m->row[x];
         }
     }
 }
 
-/* dw is (N, S, 9, C rounded up to eight): the caller sums over the images. */
+/* dw is (N, S, 9, C rounded up to whole vectors): the caller sums over the images. */
 void espnetv2_stages_backward(
     const float *x, const float *weights, const float *dy, float *dx, float *dw,
     int n, int h, int w, int c, int count, const Stage *stages, int threads
@@ -176,14 +176,14 @@ void espnetv2_stages_backward(
     {
         size_t size = padded(h, w, 1);
         Scratch m = new_scratch(stages, count, w);
-        v8 *plane = new_vectors(size), *grad = new_vectors(size), *into = new_vectors(size), taps[9], total[9];
-        memset(plane, 0, size * sizeof(v8));
-        memset(grad, 0, size * sizeof(v8));
+        vec *plane = new_vectors(size), *grad = new_vectors(size), *into = new_vectors(size), taps[9], total[9];
+        memset(plane, 0, size * sizeof(vec));
+        memset(grad, 0, size * sizeof(vec));
 #pragma omp for schedule(static)
         for (int task = 0; task < n * blocks; task++) {
             int image = task / blocks, c0 = task % blocks * LANES, lanes = smaller(LANES, c - c0);
             read_plane(plane, x + (size_t)image * h * w * c + c0, h, w, c, lanes, 1, 0);
-            memset(into, 0, size * sizeof(v8));
+            memset(into, 0, size * sizeof(vec));
             for (int s = 0; s < count; s++) {
                 read_plane(grad, dy + (size_t)image * h * w * c * count + s * c + c0, h, w, c * count, lanes, 1, 0);
                 read_weights(taps, weights + ((size_t)s * c + c0) * 9, lanes);
