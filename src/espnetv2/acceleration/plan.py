@@ -263,7 +263,8 @@ class _Builder:
         if down.shortcut is not None and image is not None:
             mixed = self._conv(down.shortcut.mix, image)
             project = down.shortcut.project
-            shortcut = self._pointwise(mixed, project, *_folded_flat(project.conv, project.bn), None)
+            # Into the result's own memory, where what it is added to takes its place pixel by pixel.
+            shortcut = self._pointwise(mixed, project, *_folded_flat(project.conv, project.bn), None, into=(out, 0))
         self._average(x, into=out, residual=shortcut, act=down.act)
         self._transform(down.eesp, x, out, beside, down.act, shortcut)
         return out
