@@ -140,6 +140,7 @@ def test_few_plans_are_kept() -> None:
     for side in range(20, 40):
         fast(torch.zeros(1, 3, side, side))
     assert len(fast._plans) <= 8
+    assert len(fast._packed.arenas) == 1
 
 
 def test_it_may_be_called_from_several_threads() -> None:

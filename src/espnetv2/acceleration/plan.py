@@ -104,8 +104,8 @@ class Plan:
     answer_dtype: torch.dtype
     kept: list[Any] = field(repr=False)
     """What the operations point to."""
-    arenas: list[Tensor] = field(default_factory=list, repr=False)
-    """Memory of calls that have ended, for the next ones."""
+    arenas: list[Tensor] = field(repr=False)
+    """Memory of calls that have ended, for the next ones; of all the network's plans."""
 
     def __call__(self, image: Tensor, times: npt.NDArray[np.float64] | None = None) -> Tensor:
         """The answer for an image (N, 3, H, W) of the plan's size, float32 on the CPU, any strides.
@@ -143,7 +143,11 @@ class Plan:
 
 
 class Packed(dict[Any, Any]):
-    """Weights in the kernels' order, shared by the plans of a network at several sizes."""
+    """Weights in the kernels' order, shared by the plans of a network at several sizes, as is the memory that they run in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arenas: list[Tensor] = []
 
     def get_or(self, key: object, make: Callable[[], Any]) -> Any:
         """What is kept under ``key``, made at the first call."""
@@ -526,7 +530,7 @@ class _Builder:
             CPlanStage.from_address(address).inner = place.offset
         ops = (COp * len(self.operations))(*(operation.c for operation in self.operations))
         kinds = tuple(operation.kind for operation in self.operations)
-        return Plan(ops, kinds, total, self.scratch + 1, answer, dtype, self.kept)
+        return Plan(ops, kinds, total, self.scratch + 1, answer, dtype, self.kept, self.packed.arenas)
 
 
 def _place(operations: Sequence[_Operation], n: int) -> int:
