@@ -36,10 +36,10 @@ def test_ones_own_data_from_folder_to_prediction(run: Run, tmp_path: Path, monke
     commands = [line for kind, text in blocks if kind == "sh" for line in text.splitlines()]
     assert [shlex.split(command)[1] for command in commands] == ["check-data", "train", "evaluate", "predict"]
     for command in commands:
-        _, *arguments = shlex.split(command.replace("epochs=30", "epochs=1"))
+        _, *arguments = shlex.split(command.replace("epochs=40", "epochs=1"))
         done = run(*arguments)
         assert done.code == 0, done.stderr
-    assert len(list((tmp_path / "maps").glob("*_overlay.jpg"))) == 6
+    assert len(list((tmp_path / "maps").glob("*_overlay.jpg"))) == 12
 
 
 def test_every_command_in_the_documentation_exists(run: Run) -> None:
