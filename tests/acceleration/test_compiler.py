@@ -48,6 +48,11 @@ def test_the_compiler_that_cc_names_is_missing(monkeypatch: pytest.MonkeyPatch) 
         kernels()
 
 
+def test_cc_may_hold_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "cc -Wall")
+    assert kernels() is not None
+
+
 def test_a_compiler_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty_cache: Path) -> None:
     broken = script(tmp_path / "broken-cc", 'case "$*" in *-E*) exit 0;; esac; echo "x.c:1: error: no OpenMP" >&2; exit 1')
     monkeypatch.setenv("CC", str(broken))

@@ -5,6 +5,7 @@ import logging
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,7 +16,10 @@ from espnetv2.acceleration.inference import AcceleratedModel
 from espnetv2.errors import UserError
 from espnetv2.images import read_picture
 from espnetv2.labels import CITYSCAPES
+from espnetv2.models.classification import ClassificationModel
+from espnetv2.models.decoders.pyramid import PyramidDecoder
 from espnetv2.models.network import Network
+from espnetv2.models.segmentation import SegmentationModel
 from espnetv2.weights.catalogue import released
 from espnetv2.weights.download import is_local
 from helpers import SAMPLE
@@ -133,6 +137,63 @@ def test_it_is_a_snapshot_and_takes_new_weights_when_given() -> None:
     wanted = fast(image)
     del fast
     assert torch.equal(copied(image), wanted)
+
+
+def test_a_new_last_layer() -> None:
+    classifier = trained_like("espnetv2_s0_5", 1000)
+    assert isinstance(classifier, ClassificationModel)
+    classifier.classifier = nn.Linear(classifier.classifier.in_features, 10, bias=False)
+    segmenter = trained_like("espnetv2_seg_s0_5")
+    assert isinstance(segmenter, SegmentationModel)
+    assert isinstance(segmenter.decoder, PyramidDecoder)
+    segmenter.decoder.pool1.expand = nn.Conv2d(10, 5, 1)
+    image = torch.randn(2, 3, 40, 50)
+    for model in (classifier, segmenter):
+        found = espnetv2.accelerate(model)(image)
+        assert farthest(found, exactly(model, image)) < 1e-5
+        assert torch.equal(espnetv2.accelerate(model, output="classes")(image).long(), found.argmax(1))
+    segmenter.encoder.level1.bn = nn.BatchNorm2d(16, affine=False).eval()
+    other = espnetv2.accelerate(segmenter)
+    assert other.reason is not None
+    with torch.no_grad():
+        assert torch.equal(other(image), segmenter(image))
+
+
+def test_many_classes_of_a_classification() -> None:
+    fast = espnetv2.accelerate(trained_like("espnetv2_s0_5", 1000), output="classes")
+    assert fast.reason is None
+
+
+def test_training_and_conversion_of_the_result_are_followed() -> None:
+    model = trained_like("espnetv2_s0_5")
+    image = torch.randn(4, 3, 64, 64)
+    fast = espnetv2.accelerate(model)
+    fast(image)
+    fast.train()(image)
+    fast.eval()
+    assert isinstance(fast.plain, ClassificationModel)
+    assert farthest(fast(image), exactly(fast.plain, image)) < 1e-5
+    fast.bfloat16().float()
+    assert farthest(fast(image), exactly(fast.plain, image)) < 1e-5
+
+
+def test_other_defaults_of_torch() -> None:
+    model = trained_like("espnetv2_seg_s0_5")
+    fast, image = espnetv2.accelerate(model), torch.randn(1, 3, 32, 48)
+    wanted = fast(image)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = espnetv2.accelerate(model)(image)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, wanted)
+
+
+def test_a_long_strip_takes_no_long_preparation() -> None:
+    model = trained_like("espnetv2_seg_s0_5")
+    plan = espnetv2.accelerate(model).plan(16, 8192)
+    assert max(array.nbytes for array in plan.kept if isinstance(array, np.ndarray)) < 10_000_000
 
 
 def test_few_plans_are_kept() -> None:

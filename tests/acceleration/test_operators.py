@@ -161,6 +161,18 @@ def test_a_target_that_is_no_class_is_refused() -> None:
         operators.cross_entropy(torch.zeros(1, 3, 2, 2), torch.full((1, 2, 2), 3), 255)
 
 
+@pytest.mark.parametrize("target", [torch.zeros(1, 2, 2, dtype=torch.int32), torch.zeros(1, 1, 2, dtype=torch.long)])
+def test_a_target_of_another_kind_is_refused(target: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"int64 \(N, H, W\)"):
+        operators.cross_entropy(torch.zeros(1, 3, 2, 2), target, 255)
+
+
+def test_moments_do_not_hang_on_the_first_pixel() -> None:
+    x = torch.randn(4, 8, 128, 128)
+    x[0, :, 0, 0] = 1000
+    assert torch.allclose(operators.moments(x)[1].double(), x.double().var((0, 2, 3), unbiased=False), rtol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(2, 8, 9, 7), (2, 45, 13, 5), (4, 10, 16, 16), (3, 256, 3, 3), (2, 3, 1, 2)])
 @pytest.mark.parametrize("act", [False, True])
 @pytest.mark.parametrize("residual", [False, True])

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from importlib import resources
@@ -42,11 +43,11 @@ def kernels() -> ctypes.CDLL:
 
     compiler = _compiler()
     sources = _sources()
-    path = cache_folder() / f"kernels-{_fingerprint(compiler, sources)}.so"
-    if not path.is_file():
-        log.info("building the kernels for this processor, once (a few seconds): %s", path)
-        _build(compiler, sources, path)
     try:
+        path = cache_folder() / f"kernels-{_fingerprint(compiler, sources)}.so"
+        if not path.is_file():
+            log.info("building the kernels for this processor, once (a few seconds): %s", path)
+            _build(compiler, sources, path)
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise KernelsUnavailableError(f"the built kernels cannot be loaded ({error})") from error
@@ -67,12 +68,13 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("espnetv2")) / "kernels"
 
 
-def _compiler() -> str:
-    named = os.environ.get("CC")
-    for name in (named,) if named else COMPILERS:
-        found = shutil.which(name)
+def _compiler() -> list[str]:
+    """The compiler, and arguments that CC gives it."""
+    named = os.environ.get("CC", "").strip()
+    for words in (shlex.split(named),) if named else ([name] for name in COMPILERS):
+        found = shutil.which(words[0])
         if found is not None:
-            return found
+            return [found, *words[1:]]
     wanted = f"the compiler {named} that CC names" if named else f"a C compiler ({', '.join(COMPILERS)})"
     raise KernelsUnavailableError(f"{wanted} is not installed")
 
@@ -86,16 +88,17 @@ def _target() -> str:
     return "-mcpu=native" if platform.machine().lower() in ("arm64", "aarch64") else "-march=native"
 
 
-def _fingerprint(compiler: str, sources: dict[str, str]) -> str:
+def _fingerprint(compiler: list[str], sources: dict[str, str]) -> str:
     """Changes with anything that the built file depends on."""
     # What "native" stands for, so that a home folder shared by several machines keeps one build for each.
-    command = [compiler, _target(), "-E", "-v", "-x", "c", os.devnull]
-    told = _run(command, "asking the compiler for its target").stderr
-    parts = [told, *_FLAGS, *(part for source in sources.items() for part in source)]
+    command = [*compiler, _target(), "-E", "-v", "-x", "c", os.devnull]
+    # Some compilers name the folder that they are called in.
+    told = _run(command, "asking the compiler for its target", cwd=Path.cwd().anchor).stderr
+    parts = [told, *compiler, *_FLAGS, *(part for source in sources.items() for part in source)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _build(compiler: str, sources: dict[str, str], path: Path) -> None:
+def _build(compiler: list[str], sources: dict[str, str], path: Path) -> None:
     import tempfile
 
     try:
@@ -104,14 +107,14 @@ def _build(compiler: str, sources: dict[str, str], path: Path) -> None:
             for name, text in sources.items():
                 (Path(folder) / name).write_text(text, "utf-8")
             files = [str(Path(folder) / name) for name in sources if name.endswith(".c")]
-            _run([compiler, *_FLAGS, _target(), *files, "-o", str(partial), "-lm"], "building the kernels")
+            _run([*compiler, *_FLAGS, _target(), *files, "-o", str(partial), "-lm"], "building the kernels")
     except OSError as error:
         raise KernelsUnavailableError(f"the kernels cannot be kept in {path.parent} ({error.strerror})") from error
 
 
-def _run(command: list[str], doing: str) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], doing: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS, cwd=cwd)
     except subprocess.CalledProcessError as error:
         line = next((text for text in error.stderr.splitlines() if "error" in text), error.stderr.strip()[-200:])
         raise KernelsUnavailableError(f"{doing} failed: {line}") from error

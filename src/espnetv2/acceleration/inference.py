@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from espnetv2.acceleration.compiler import KernelsUnavailableError, kernels
-from espnetv2.acceleration.plan import Packed, Plan, build_plan
+from espnetv2.acceleration.plan import Packed, Plan, build_plan, outputs
 from espnetv2.errors import UserError
 from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.decoders.pyramid import PyramidDecoder
@@ -44,9 +45,9 @@ class AcceleratedModel(nn.Module):
         self.plain = copy.deepcopy(model).requires_grad_(False)
         self.output = output
         self.info: ModelInfo | None = model.info
-        self.num_classes = model.num_classes
-        self.winners = len(model.info.classes) if model.info is not None else model.num_classes
         self.reason = _why_not(model, output)
+        self.num_classes = model.num_classes if self.reason is not None else outputs(model)
+        self.winners = min(self.num_classes, len(model.info.classes)) if model.info is not None else self.num_classes
         self._packed = Packed()
         self._plans: OrderedDict[tuple[int, int, int], Plan] = OrderedDict()
 
@@ -63,10 +64,26 @@ class AcceleratedModel(nn.Module):
 
     def load_state_dict(self, *args: Any, **options: Any) -> Any:
         """As of any module; weights that had been prepared are prepared anew."""
-        result = super().load_state_dict(*args, **options)
+        try:
+            return super().load_state_dict(*args, **options)
+        finally:
+            self._forget()
+
+    def train(self, mode: bool = True) -> AcceleratedModel:
+        """As of any module; in training mode the plain network answers, and learns."""
+        self._forget()
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> AcceleratedModel:
+        # The way of .to(), .half() and their like.
+        self._forget()
+        apply: Callable[..., Any] = super()._apply
+        apply(fn, recurse)
+        return self
+
+    def _forget(self) -> None:
         self._packed = Packed()
         self._plans.clear()
-        return result
 
     def __getstate__(self) -> dict[str, Any]:
         """Without plans, which point into memory that a copy does not have."""
@@ -84,13 +101,13 @@ class AcceleratedModel(nn.Module):
 
     def _plan(self, shape: tuple[int, int, int]) -> Plan:
         plans = self._plans
-        if (found := plans.get(shape)) is None:
+        if (found := plans.pop(shape, None)) is None:
             segments = isinstance(self.plain, SegmentationModel) and self.output == "classes"
             found = build_plan(self.plain, shape, self.winners if segments else None, self._packed)
-            plans[shape] = found
-            # A folder of pictures of all sizes must not fill the memory with plans.
-            while len(plans) > _PLANS_KEPT:
-                plans.popitem(last=False)
+        plans[shape] = found
+        # A folder of pictures of all sizes must not fill the memory with plans.
+        while len(plans) > _PLANS_KEPT:
+            plans.popitem(last=False)
         return found
 
     @torch.no_grad()
@@ -141,13 +158,24 @@ def _why_not(model: Network, output: Output) -> str | None:
         return f"the model is on {parameter.device}, and the kernels are for the CPU"
     if parameter.dtype != torch.float32:
         return f"the model is {str(parameter.dtype).removeprefix('torch.')}, and the kernels are for float32"
-    if output == "classes" and model.num_classes > MOST_CLASSES:
+    if output == "classes" and isinstance(model, SegmentationModel) and model.num_classes > MOST_CLASSES:
         return f"class maps of the kernels hold at most {MOST_CLASSES} classes"
+    if not all(_is_usual(layer) for layer in model.modules()):
+        return "layers of the network have been replaced by other kinds"
     try:
         kernels()
     except KernelsUnavailableError as error:
         return str(error)
     return None
+
+
+def _is_usual(layer: nn.Module) -> bool:
+    """Whether this is no stranger in the network, and normalisation has all that it is folded from."""
+    if isinstance(layer, nn.BatchNorm2d):
+        return layer.affine and layer.track_running_stats
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        return False
+    return type(layer).__module__.startswith(("espnetv2.", "torch.nn."))
 
 
 def _takes(image: Tensor) -> bool:

@@ -98,6 +98,7 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
 
     Raises:
         IndexError: a target is neither a class nor ``ignore_index``.
+        ValueError: the target is of another type, size or device.
     """
     out: Tensor = _CrossEntropy.apply(logits, target, ignore_index)
     return out
@@ -233,8 +234,10 @@ class _Resize(torch.autograd.Function):
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+        if target.dtype != torch.int64 or target.device != logits.device or target.shape != logits[:, 0].shape:
+            raise ValueError(f"the target is {target.dtype} {tuple(target.shape)}: int64 (N, H, W) of the logits is needed")
         logits, target = _pixels(logits), target.contiguous()
-        loss = torch.empty(target.shape)
+        loss = logits.new_empty(target.shape)
         function = kernels().espnetv2_cross_entropy
         function.restype = ctypes.c_int64
         size = ctypes.c_int64(rows(logits))
@@ -356,7 +359,7 @@ def _pixels(x: Tensor) -> Tensor:
 
 
 def _new(like: Tensor, shape: Sequence[int]) -> Tensor:
-    return torch.empty(tuple(shape), dtype=like.dtype, memory_format=torch.channels_last)
+    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 def rows(x: Tensor) -> int:

@@ -119,12 +119,12 @@ class Plan:
         try:
             arena = self.arenas.pop()
         except IndexError:
-            arena = torch.empty(0)
-        if arena.numel() < needed:
-            arena = torch.empty(needed + _ALIGNED)
+            arena = torch.empty(0, dtype=torch.float32, device="cpu")
+        if arena.numel() < needed + _ALIGNED:
+            arena = torch.empty(needed + _ALIGNED, dtype=torch.float32, device="cpu")
         start = -(arena.data_ptr() // 4) % _ALIGNED
         base = arena.data_ptr() + 4 * start
-        answer = torch.empty(self.answer_shape, dtype=self.answer_dtype)
+        answer = torch.empty(self.answer_shape, dtype=self.answer_dtype, device="cpu")
         strides = (ctypes.c_int64 * 4)(*image.stride())
         kernels().espnetv2_plan(
             self.ops,
@@ -170,11 +170,19 @@ def build_plan(
     builder = _Builder(shape, packed)
     if isinstance(network, ClassificationModel):
         builder.classify(network)
-        return builder.finish((shape[0], network.num_classes), torch.float32)
+        return builder.finish((shape[0], outputs(network)), torch.float32)
     builder.segment(network, winners)
     if winners is None:
-        return builder.finish((shape[0], network.num_classes, *shape[1:]), torch.float32)
+        return builder.finish((shape[0], outputs(network), *shape[1:]), torch.float32)
     return builder.finish(shape, torch.uint8)
+
+
+def outputs(network: ClassificationModel | SegmentationModel) -> int:
+    """Outputs of the last layer, which may have been replaced since the network was made."""
+    if isinstance(network, ClassificationModel):
+        return network.classifier.out_features
+    assert isinstance(network.decoder, PyramidDecoder)
+    return network.decoder.pool1.expand.out_channels
 
 
 class _Builder:
@@ -194,8 +202,10 @@ class _Builder:
         out = self._conv(network.expand, self._depthwise(network.depthwise, level5))
         pooled = self._mean(out)
         linear = network.classifier
-        scores = self._pointwise(pooled, linear, _exact(linear.weight), _exact(linear.bias), None)
-        self._add("vector", scores, None, classes=network.num_classes)
+        scores = self._pointwise(
+            pooled, linear, _exact(linear.weight), None if linear.bias is None else _exact(linear.bias), None
+        )
+        self._add("vector", scores, None, classes=outputs(network))
 
     def segment(self, network: SegmentationModel, winners: int | None) -> None:
         decoder = network.decoder
@@ -216,7 +226,7 @@ class _Builder:
         op = self._add(
             "logits" if winners is None else "classes",
             *(out, None),
-            classes=network.num_classes,
+            classes=outputs(network),
             stride=winners or 0,
             oh=self.height,
             ow=self.width,
@@ -630,13 +640,30 @@ def _stage_weights(pool: EfficientPyramidPool, stages: Sequence[PyramidStage], p
 
 
 def _composite(inputs: int, inner: int) -> tuple[npt.NDArray[np.int32], Floats]:
-    """Along one axis, what "resize, read the inner neighbour before, at, after, average back" makes of the input."""
-    up, back = bilinear(inputs, inner).astype(np.float64), pooling(inner, inputs).astype(np.float64)
-    three = np.stack([back[:, 1:] @ up[:-1], back @ up, back[:, :-1] @ up[1:]], axis=-1)
-    band = Band.of((three != 0).any(-1).astype(np.float32))
-    taps = band.weight.shape[1]
-    weight = np.take_along_axis(three, (band.first[:, None] + np.arange(taps))[..., None], axis=1)
-    return band.first, np.ascontiguousarray(weight, np.float32)
+    """Along one axis, what "resize, read the inner neighbour before, at, after, average back" makes of the input.
+
+    Returns:
+        the first input that each output needs, and the weights (outputs, taps, 3).
+    """
+    step = (inputs - 1) / (inner - 1) if inner > 1 else 0.0
+    place = (np.arange(inner, dtype=np.float32) * np.float32(step)).astype(np.float64)
+    low = np.minimum(place.astype(np.int64), inputs - 1)
+    high, share = np.minimum(low + 1, inputs - 1), place - low
+    rows = np.arange(inputs)
+    start, end = rows * inner // inputs, -(-(rows + 1) * inner // inputs)
+    first = low[np.maximum(start - 1, 0)]
+    taps = int((high[np.minimum(end, inner - 1)] - first).max()) + 1
+    first = np.minimum(first, inputs - taps)
+    weight = np.zeros((inputs, taps, 3))
+    for offset in range(int((end - start).max())):
+        for shift in range(3):
+            read = start + offset + shift - 1
+            used = (start + offset < end) & (read >= 0) & (read < inner)
+            y, at = rows[used], read[used]
+            mean = 1 / (end - start)[used]
+            weight[y, low[at] - first[y], shift] += mean * (1 - share[at])
+            weight[y, high[at] - first[y], shift] += mean * share[at]
+    return first.astype(np.int32), weight.astype(np.float32)
 
 
 @functools.lru_cache(maxsize=64)

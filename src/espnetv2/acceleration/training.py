@@ -148,7 +148,12 @@ def _activate(act: nn.PReLU, x: Tensor, residual: Tensor | None) -> Tensor:
 
 def _normalise(bn: nn.Module, act: nn.PReLU | None, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """Normalise, add the residual, activate. Normalisation over several processes stays with its own class."""
-    if type(bn) is nn.BatchNorm2d and operators.usable(x, bn.weight) and (not bn.training or operators.rows(x) > 1):
+    if (
+        type(bn) is nn.BatchNorm2d
+        and _is_usual(bn)
+        and operators.usable(x, bn.weight)
+        and (not bn.training or operators.rows(x) > 1)
+    ):
         mean, variance = _statistics(bn, x)
         slope = None if act is None else act.weight
         return operators.norm_act(x, bn.weight, bn.bias, mean, variance, bn.eps, slope, residual, batch=bn.training)
@@ -156,6 +161,10 @@ def _normalise(bn: nn.Module, act: nn.PReLU | None, x: Tensor, residual: Tensor 
     if residual is not None:
         out = out + residual
     return out if act is None else act(out)
+
+
+def _is_usual(bn: nn.BatchNorm2d) -> bool:
+    return bn.affine and bn.track_running_stats and bn.momentum is not None
 
 
 @torch.no_grad()

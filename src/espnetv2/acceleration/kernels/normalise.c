@@ -47,7 +47,11 @@ INLINE void fold(double *total, const float *sums, const float *rest, int c, int
 /* Mean and biased variance of every channel. */
 void espnetv2_moments(const float *x, float *mean, float *variance, int64_t m, int c, int threads) {
     Cut t = cut(m, c);
-    float *origin = repeated(x, 0, c, t.tile); /* sums of differences from some pixel lose less than plain sums */
+    /* Sums of differences from what a channel is like lose less than plain sums. */
+    float *typical = calloc(c, sizeof(float));
+    for (int p = 0; p < PIECES; p++)
+        for (int i = 0; i < c; i++) typical[i] += x[m * p / PIECES * c + i] / PIECES;
+    float *origin = repeated(typical, 0, c, t.tile);
     float *first = calloc((size_t)PIECES * t.tile, sizeof(float)), *second = calloc((size_t)PIECES * t.tile, sizeof(float));
     float *rest = calloc(2 * (size_t)c, sizeof(float));
     double *total = malloc(2 * (size_t)c * sizeof(double));
@@ -65,7 +69,7 @@ void espnetv2_moments(const float *x, float *mean, float *variance, int64_t m, i
         }
     }
     for (int64_t i = t.tiles * t.tile; i < m * c; i++) {
-        float d = x[i] - x[i % c];
+        float d = x[i] - typical[i % c];
         rest[i % c] += d;
         rest[c + i % c] += d * d;
     }
@@ -73,10 +77,11 @@ void espnetv2_moments(const float *x, float *mean, float *variance, int64_t m, i
     fold(total + c, second, rest + c, c, t.tile);
     for (int i = 0; i < c; i++) {
         double shift = total[i] / m, spread_ = total[c + i] / m - shift * shift;
-        mean[i] = (float)(x[i] + shift);
+        mean[i] = (float)(typical[i] + shift);
         variance[i] = spread_ > 0 ? (float)spread_ : 0;
         if (spread_ != spread_) variance[i] = (float)spread_;
     }
+    free(typical);
     free(origin);
     free(first);
     free(second);
