@@ -104,6 +104,7 @@ def _card(
     with (options.run / "metrics.csv").open(encoding="utf-8", newline="") as file:
         measured = [row for row in csv.DictReader(file) if row[recipe.metric]]
     best = max(measured, key=lambda row: float(row[recipe.metric]))
+    done = int(measured[-1]["epoch"]) + 1
     rows = [f"| {name} | {'absent' if value is None else f'{value:.1f}'} |" for name, value in per_class.items()]
     notes = options.notes.read_text("utf-8").strip() if options.notes else "None beyond the classes with a low figure above."
     machine = f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__.partition('+')[0]}"
@@ -116,7 +117,7 @@ def _card(
 | started from | {options.start} |
 | command | `{_command(info, recipe, options)}` |
 | seed | {recipe.seed} |
-| trained | {recipe.epochs} epochs in about {options.hours:g} h on {machine}; best in epoch {best["epoch"]} |
+| trained | {done} of {recipe.epochs} epochs in about {options.hours:g} h on {machine}; best in epoch {best["epoch"]} |
 | input | {entry.size}, {info.preprocessing.fit} |
 | validation | {figures} ({report["images"]} pictures; float32: {full[recipe.metric]:.2f}) |
 | file | {entry.path.stat().st_size / 1e6:.2f} MB, float16 |
