@@ -88,5 +88,5 @@ def test_unknown_and_unreadable_recipes(tmp_path: Path) -> None:
 def test_differences_name_what_changed() -> None:
     before = load_recipe("segmentation")
     after = load_recipe("segmentation", ["lr=0.5", "loss.ohem=0.9"])
-    assert differences(before, after) == ["loss.ohem: 0.7 -> 0.9", "lr: 0.001 -> 0.5"]
+    assert differences(before, after) == ["loss.ohem: 0.7 -> 0.9", "lr: 0.002 -> 0.5"]
     assert differences(before, Recipe.model_validate(before.model_dump())) == []

@@ -181,6 +181,7 @@ def test_starting_from_other_weights(shapes: Path, tmp_path: Path, segmentation_
     run_small(shapes, tmp_path / "run", "epochs=1", init=str(segmentation_file), say=said.append)
     assert any(line.startswith("starting from") and "the encoder and" in line for line in said)
     best = str(tmp_path / "run/best.safetensors")
+    said.clear()
     run_small(shapes, tmp_path / "again", "epochs=1", init=best, say=said.append)
     assert not any("classes were others" in line for line in said)
     description = shapes / "dataset.yaml"
@@ -259,7 +260,7 @@ def test_a_run_is_not_written_over_or_changed(shapes: Path, tmp_path: Path) -> N
         (["--nodes", "2"], ["--nodes 2: start the command on every machine by torchrun"]),
         (["--devices", "500"], ["--devices 500: this machine has"]),
         (["--set", "val_split=test"], ['no split "test"']),
-        (["--set", "loss.class_weights=[1, 2]"], ["2 weights for 3 outputs"]),
+        (["--set", "loss.class_weights=[1, 2]"], ["2 weights for 20 outputs"]),
         (["--set", "epoch=2"], ['unknown key "epoch"', "epochs"]),
         (["--init", "absent.pth"], ['no checkpoint file "absent.pth"']),
         (["--recipe", "classification"], ["the recipe is for classification"]),
