@@ -197,6 +197,11 @@ def test_image_folders(tmp_path: Path) -> None:
         open_dataset("imagefolder", tmp_path, "train")
 
 
+def test_folders_called_by_wordnet_number_are_named(tmp_path: Path) -> None:
+    data = open_dataset("auto", make_folders(tmp_path, classes=("n01440764", "n03888257")), "train")
+    assert data.labels.classes == ("tench", "parachute")
+
+
 def test_one_class_is_too_few(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has 1 class folders: at least two are needed"):
         open_dataset("imagefolder", make_folders(tmp_path, classes=("only",)), "train")

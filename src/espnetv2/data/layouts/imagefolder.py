@@ -8,7 +8,7 @@ from espnetv2.data.dataset import ClassificationData, file_blob
 from espnetv2.data.layouts.common import pictures_below, split_folder
 from espnetv2.errors import UserError
 from espnetv2.images import IMAGE_SUFFIXES
-from espnetv2.labels import Labels
+from espnetv2.labels import IMAGENETTE_NAMES, Labels
 
 
 def matches(root: Path) -> bool:
@@ -17,7 +17,7 @@ def matches(root: Path) -> bool:
 
 
 def open_split(root: Path, split: str) -> ClassificationData:
-    """One split; the class folders' names, sorted, are the classes.
+    """One split; the class folders' names, sorted, are the classes. Imagenette's, which are numbers, get their names.
 
     Raises:
         UserError: fewer than two classes, or a class without pictures.
@@ -27,4 +27,5 @@ def open_split(root: Path, split: str) -> ClassificationData:
     if len(classes) < 2:
         raise UserError(f"{folder} has {len(classes)} class folders: at least two are needed, one per class")
     items = [(file_blob(path), index) for index, home in enumerate(classes) for path in pictures_below(home)]
-    return ClassificationData("imagefolder", split, Labels(tuple(path.name for path in classes), ()), items)
+    names = tuple(IMAGENETTE_NAMES.get(path.name, path.name) for path in classes)
+    return ClassificationData("imagefolder", split, Labels(names, ()), items)
