@@ -1,0 +1,175 @@
+"""Normalisation and activation folded into the convolutions around them, exactly.
+
+An activation is a line with one bend: ``above * y`` where y is positive, ``below * y`` elsewhere. Whatever scales such a
+line moves into the convolution before or after it; what is left is one cheap elementwise operation.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+# Beyond this ratio of shift to scale, a shift that is folded before the scale would cost digits.
+LARGEST_SHIFT = 1e3
+DEAD = 1e-12
+
+
+class Affine(NamedTuple):
+    """``scale * x + shift`` per channel, float64 (C,)."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+def affine(norm: nn.BatchNorm2d) -> Affine:
+    """What batch normalisation does in evaluation mode."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    return Affine(scale, norm.bias.detach().double() - scale * norm.running_mean.double())
+
+
+def scaled(conv: nn.Conv2d, scale: Tensor, shift: Tensor | None = None) -> nn.Conv2d:
+    """The convolution followed by ``scale * y + shift`` per output channel, as one."""
+    bias = torch.zeros(conv.out_channels, dtype=torch.float64) if conv.bias is None else conv.bias.detach().double()
+    bias = bias * scale + (0.0 if shift is None else shift)
+    return with_weights(conv, conv.weight.detach().double() * scale[:, None, None, None], bias)
+
+
+def after_scaling(conv: nn.Conv2d, scale: Tensor, constant: Tensor | None = None) -> nn.Conv2d:
+    """The 1x1 convolution preceded by ``scale * x + constant`` per input channel, as one.
+
+    For larger kernels only ``scale`` is possible, since padding would see the constant.
+    """
+    per_group = scale.reshape(conv.groups, 1, -1).expand(-1, conv.out_channels // conv.groups, -1).flatten(0, 1)
+    weight = conv.weight.detach().double()
+    bias = torch.zeros(conv.out_channels, dtype=torch.float64) if conv.bias is None else conv.bias.detach().double()
+    if constant is not None:
+        seen = constant.reshape(conv.groups, 1, -1).expand(-1, conv.out_channels // conv.groups, -1).flatten(0, 1)
+        bias = bias + (weight[:, :, 0, 0] * seen).sum(1)
+    return with_weights(conv, weight * per_group[:, :, None, None], bias)
+
+
+def with_weights(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """A convolution of the same kind with these parameters."""
+    made = nn.Conv2d(
+        weight.shape[1] * conv.groups,
+        weight.shape[0],
+        (weight.shape[2], weight.shape[3]),
+        stride=(conv.stride[0], conv.stride[1]),
+        padding=(int(conv.padding[0]), int(conv.padding[1])),
+        dilation=(conv.dilation[0], conv.dilation[1]),
+        groups=conv.groups,
+    )
+    with torch.no_grad():
+        made.weight.copy_(weight)
+        assert made.bias is not None
+        made.bias.copy_(bias)
+    return made.requires_grad_(False)
+
+
+class Bend(nn.Module):
+    """``max(first * x, second * x)`` per channel, or a PReLU where the runtime has a fast one: the shape stays.
+
+    Args:
+        first, second: (C,); ``first`` None stands for 1.
+        prelu: use PReLU, which needs ``first`` None.
+    """
+
+    def __init__(self, first: Tensor | None, second: Tensor, *, prelu: bool) -> None:
+        super().__init__()
+        self.prelu = nn.PReLU(len(second)) if prelu else None
+        if self.prelu is not None:
+            with torch.no_grad():
+                self.prelu.weight.copy_(second)
+            self.prelu.requires_grad_(False)
+        self.register_buffer("first", None if first is None else per_channel(first))
+        self.register_buffer("second", None if prelu else per_channel(second))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.prelu is not None:
+            out: Tensor = self.prelu(x)
+            return out
+        return torch.maximum(x if self.first is None else x * self.first, x * self.second)
+
+
+class Broken(nn.Module):
+    """``below * x + (above - below) * relu(x) + offset`` per channel, for what no maximum can express: the shape stays."""
+
+    def __init__(self, above: Tensor, below: Tensor, offset: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("below", per_channel(below))
+        self.register_buffer("more", per_channel(above - below))
+        self.register_buffer("offset", None if offset is None else per_channel(offset))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x * self.below + torch.relu(x) * self.more
+        return out if self.offset is None else out + self.offset
+
+
+class Scaling(nn.Module):
+    """``scale * x + shift`` per channel: the shape stays."""
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", per_channel(scale))
+        self.register_buffer("shift", per_channel(shift))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+
+class Shift(nn.Module):
+    """``x + shift`` per channel: the shape stays."""
+
+    def __init__(self, shift: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("shift", per_channel(shift))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.shift
+
+
+def per_channel(values: Tensor) -> Tensor:
+    """(C,) -> float32 (1, C, 1, 1)."""
+    return values.detach().float().reshape(1, -1, 1, 1)
+
+
+class Bent(NamedTuple):
+    """How a bent line is computed around a convolution, per channel, float64 (C,).
+
+    ``y * before`` goes in, ``max(x, slope * x)`` or PReLU comes out, and ``after`` (1 or -1) remains for what follows.
+    """
+
+    before: Tensor
+    slope: Tensor
+    after: Tensor
+
+
+def bent(above: Tensor, below: Tensor, *, prelu: bool) -> Bent:
+    """Scale and slope for a line that rises by ``above`` on the positive side and by ``below`` on the negative."""
+    one = torch.ones_like(above)
+    if prelu:
+        # Flat above, the line is turned round until it is flat below.
+        turned = (above == 0) & (below > 0)
+        before = torch.where(above != 0, above, torch.where(turned, -below, below))
+        slope = torch.where(above != 0, below / torch.where(above != 0, above, one), torch.zeros_like(above))
+        return Bent(before, slope, torch.where(turned, -one, one))
+    # A maximum bends upwards; what bends downwards is its negative.
+    after = torch.where(above >= below, one, -one)
+    above, below = above * after, below * after
+    rising = above > 0
+    before = torch.where(rising, above, below)
+    other = torch.where(rising, below, above)
+    slope = torch.where(before != 0, other / torch.where(before != 0, before, one), torch.zeros_like(before))
+    return Bent(before, slope, after)
+
+
+def activation(slope: Tensor, *, prelu: bool) -> nn.Module:
+    """A PReLU that stands by itself, or that no sign can be moved out of."""
+    slope = slope.detach().double()
+    if prelu or bool((slope <= 1).all()):
+        return Bend(None, slope, prelu=prelu)
+    return Broken(torch.ones_like(slope), slope)
