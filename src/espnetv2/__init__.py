@@ -9,12 +9,23 @@ if TYPE_CHECKING:
     from espnetv2 import weights
     from espnetv2.acceleration.inference import accelerate
     from espnetv2.errors import UserError
+    from espnetv2.exporting.export import export
     from espnetv2.factory import create_model
     from espnetv2.inference.predictor import Predictor
     from espnetv2.models.registry import list_models
     from espnetv2.weights.catalogue import list_weights
 
-__all__ = ["Predictor", "UserError", "__version__", "accelerate", "create_model", "list_models", "list_weights", "weights"]
+__all__ = [
+    "Predictor",
+    "UserError",
+    "__version__",
+    "accelerate",
+    "create_model",
+    "export",
+    "list_models",
+    "list_weights",
+    "weights",
+]
 
 __version__ = "0.1.0"
 
@@ -23,6 +34,7 @@ _HOMES = {
     "UserError": "espnetv2.errors",
     "accelerate": "espnetv2.acceleration.inference",
     "create_model": "espnetv2.factory",
+    "export": "espnetv2.exporting.export",
     "list_models": "espnetv2.models.registry",
     "list_weights": "espnetv2.weights.catalogue",
 }

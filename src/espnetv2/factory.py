@@ -14,6 +14,8 @@ from espnetv2.weights.download import fetch
 if TYPE_CHECKING:
     from espnetv2.models.network import Network
 
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+
 
 def create_model(
     name: str,
@@ -55,6 +57,21 @@ def create_model(
             "or start training from these weights to get another"
         )
     return load_model(checkpoint)
+
+
+def find_network(model: str | Path, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
+    """The network that a name or a checkpoint file stands for.
+
+    Raises:
+        UserError: unknown model or weights.
+    """
+    text = str(model)
+    is_file = Path(text).is_file() or "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES
+    if weights is None and is_file and not is_model_name(text):
+        return load_model(load_checkpoint(text))
+    if weights is None:
+        return create_model(find_weights(text).name, weights_dir=weights_dir)
+    return create_model(text, weights=weights, weights_dir=weights_dir)
 
 
 def load_model(checkpoint: Checkpoint) -> Network:

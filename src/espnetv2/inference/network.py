@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
@@ -12,14 +10,10 @@ from torch import Tensor
 from espnetv2.acceleration.inference import accelerate as accelerated
 from espnetv2.device import choose_device
 from espnetv2.errors import UserError
-from espnetv2.factory import create_model, is_model_name, load_model
 from espnetv2.inference.engine import ClassMap, Ranking
 from espnetv2.models.network import Network
 from espnetv2.postprocessing import class_map, top_classes
-from espnetv2.weights.catalogue import find_weights
-from espnetv2.weights.checkpoint import load_checkpoint
 
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 GPU_BATCH = 8
 
 
@@ -62,18 +56,3 @@ class NetworkEngine:
     def ranking(self, output: Tensor, count: int) -> Ranking:
         """The most probable classes from one picture's logits (outputs,)."""
         return top_classes(output, len(self.info.classes), count)
-
-
-def find_network(model: str | Path, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
-    """The network that a name or a checkpoint file stands for.
-
-    Raises:
-        UserError: unknown model or weights.
-    """
-    text = str(model)
-    is_file = Path(text).is_file() or "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES
-    if weights is None and is_file and not is_model_name(text):
-        return load_model(load_checkpoint(text))
-    if weights is None:
-        return create_model(find_weights(text).name, weights_dir=weights_dir)
-    return create_model(text, weights=weights, weights_dir=weights_dir)

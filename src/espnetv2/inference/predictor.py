@@ -64,7 +64,8 @@ class Predictor:
                 raise UserError(f"{model} holds its weights: leave --weights {weights} out")
             self._engine = ExportedEngine(Path(model), device, size, batch_size)
         else:
-            from espnetv2.inference.network import NetworkEngine, find_network
+            from espnetv2.factory import find_network
+            from espnetv2.inference.network import NetworkEngine
 
             network = find_network(model, weights, weights_dir) if isinstance(model, str | Path) else model
             self._engine = NetworkEngine(network, device, size, batch_size, accelerate=accelerate)

@@ -46,9 +46,7 @@ def read_description(text: str | None, path: Path) -> Description:
         UserError: there is none, it is damaged, or of another version.
     """
     if not text:
-        raise UserError(
-            f"{path} does not say what it is: only files of `espnetv2 export` carry class names and preprocessing; export it anew"
-        )
+        raise UserError(f"{path} does not say what it is: files of `espnetv2 export` do; export it anew")
     try:
         found = Description.model_validate_json(text)
     except ValidationError as error:

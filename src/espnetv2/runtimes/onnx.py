@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 
 from espnetv2.errors import UserError
@@ -31,8 +32,7 @@ class OnnxFile:
 
     def __call__(self, images: Array) -> Array:
         """One batch."""
-        out: Array = self._session.run(None, {self._input: images})[0]
-        return out
+        return np.asarray(self._session.run(None, {self._input: images})[0])
 
 
 def open_file(path: Path, threads: int | None) -> OnnxFile:

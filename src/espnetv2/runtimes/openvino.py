@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-
-import openvino
+from typing import Any
 
 from espnetv2.errors import UserError
 from espnetv2.runtimes.description import KEY, read_description
@@ -15,6 +15,7 @@ class OpenVinoFile:
     """A network in OpenVINO, on the CPU, computing in float32 where the file does not say otherwise."""
 
     def __init__(self, path: Path, threads: int | None) -> None:
+        openvino: Any = import_module("openvino")
         core = openvino.Core()
         settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:

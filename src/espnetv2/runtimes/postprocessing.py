@@ -44,8 +44,8 @@ def resized_classes(found: npt.NDArray[Any], size: tuple[int, int]) -> ClassMap:
     """A class map (h, w) at the source's size: for every pixel the class of the nearest."""
     rows = np.minimum(((np.arange(size[0]) + 0.5) * found.shape[0] / size[0]).astype(np.int64), found.shape[0] - 1)
     columns = np.minimum(((np.arange(size[1]) + 0.5) * found.shape[1] / size[1]).astype(np.int64), found.shape[1] - 1)
-    out = found[rows[:, None], columns]
-    return out.astype(np.uint8) if found.dtype == np.uint8 else out.astype(np.uint16)
+    out: ClassMap = found[rows[:, None], columns].astype(np.uint8 if found.dtype == np.uint8 else np.uint16)
+    return out
 
 
 def top_classes(logits: npt.NDArray[Any], classes: int, count: int) -> tuple[tuple[int, float], ...]:

@@ -1,0 +1,96 @@
+"""``espnetv2 export``: a trained network as a file for another runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from espnetv2.cli import options
+from espnetv2.cli.output import print_json, stderr, stdout
+from espnetv2.runtimes.description import Input, Output, Precision
+
+if TYPE_CHECKING:
+    from espnetv2.exporting.export import Exported
+
+
+def export(
+    model: Annotated[str, typer.Argument(metavar="NAME[.TAG]", help="A model of `espnetv2 models`, or a checkpoint file.")],
+    format: Annotated[str, typer.Option("--format", metavar="F", help="onnx, openvino, pt2, ... (docs/export.md).")],
+    out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file to write, with the format's suffix.")],
+    weights: options.Weights = None,
+    size: options.Size = None,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Take any size and batch; slower.")] = False,
+    input: Annotated[
+        Input, typer.Option("--input", help="Preprocessed float32 (N, 3, H, W), or uint8 pixels (N, H, W, 3).")
+    ] = "float32",
+    output: Annotated[Output, typer.Option("--output", help="Logits, or the class of every pixel or picture.")] = "logits",
+    precision: Annotated[Precision, typer.Option("--precision", help="int8 needs --calibrate.")] = "fp32",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option("--calibrate", metavar="FOLDER", help="Pictures like those to come, for int8 and verification."),
+    ] = None,
+    weights_dir: options.WeightsDir = None,
+    json: options.Json = False,
+) -> None:
+    """Write a network for another runtime, with classes and preprocessing inside, and verify it there.
+
+    `predict` and `evaluate` take the file as their model. A file that does not give what the network gives is not kept.
+    """
+    from espnetv2.exporting.export import export
+    from espnetv2.preprocessing import parse_size
+
+    with stderr().status("exporting") as status:
+        done = export(
+            model,
+            out,
+            format=format,
+            weights=weights,
+            size=parse_size(size) if size else None,
+            dynamic=dynamic,
+            input=input,
+            output=output,
+            precision=precision,
+            calibrate=calibrate,
+            weights_dir=weights_dir,
+            say=status.update,
+        )
+    if json:
+        print_json(_answer(done))
+        return
+    _print(done)
+
+
+def _print(done: Exported) -> None:
+    description, checked = done.description, done.verification
+    preprocessing = description.info.preprocessing
+    size = "any size" if description.dynamic else f"{preprocessing.width}x{preprocessing.height}"
+    what = f"{description.info.name}, {description.format}, {description.precision}, {size}, {checked.size / 1e6:.2f} MB"
+    difference = "" if checked.difference is None else f", logits within {checked.difference:.1e} of the largest"
+    stdout().print(
+        f"{done.path}: {what}\n"
+        f"    verified on {checked.pictures} pictures: {100 * checked.agreement:.3f} % of the classes agree{difference}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _answer(done: Exported) -> dict[str, Any]:
+    """For ``--json``."""
+    description, checked = done.description, done.verification
+    preprocessing = description.info.preprocessing
+    return {
+        "path": str(done.path),
+        "model": description.info.name,
+        "format": description.format,
+        "precision": description.precision,
+        "input": description.input,
+        "output": description.output,
+        "size": None if description.dynamic else f"{preprocessing.width}x{preprocessing.height}",
+        "bytes": checked.size,
+        "pictures": checked.pictures,
+        "largest_difference": checked.difference,
+        "agreement": checked.agreement,
+    }

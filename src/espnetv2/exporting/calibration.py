@@ -1,0 +1,61 @@
+"""Pictures that quantisation and verification look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from espnetv2.errors import UserError
+from espnetv2.images import IMAGE_SUFFIXES, read_picture
+from espnetv2.runtimes.description import Description
+
+MOST_PICTURES = 128
+
+
+class Calibration:
+    """Pictures of a folder, evenly spread over it, as a graph's input.
+
+    Args:
+        folder: searched recursively.
+        description: of the file to be.
+
+    Raises:
+        UserError: there is no such folder, no picture in it, or one cannot be decoded.
+    """
+
+    def __init__(self, folder: Path, description: Description) -> None:
+        if not folder.is_dir():
+            raise UserError(f'--calibrate: "{folder}" is no folder: name one with pictures like those to come')
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+        if not paths:
+            raise UserError(f'--calibrate: no picture below "{folder}": it needs files such as .jpg or .png')
+        self._paths = paths[:: -(-len(paths) // MOST_PICTURES)]
+        self._description = description
+        # A folder that cannot be read is noticed before any work.
+        read_picture(self._paths[0])
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def pictures(self, most: int | None = None) -> Iterator[Image.Image]:
+        """The pictures themselves, or the first ``most``."""
+        for path in self._paths[:most]:
+            yield read_picture(path)
+
+    def inputs(self) -> Iterator[npt.NDArray[Any]]:
+        """Each as a batch of one."""
+        for picture in self.pictures():
+            yield graph_input(picture, self._description)[None]
+
+
+def graph_input(picture: Image.Image, description: Description) -> npt.NDArray[Any]:
+    """A picture as the graph takes it: (3, H, W) float32, or (H, W, 3) uint8."""
+    preprocessing = description.info.preprocessing
+    if description.input == "uint8":
+        return np.asarray(preprocessing.fit_picture(picture))
+    return preprocessing(picture)

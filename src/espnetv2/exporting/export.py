@@ -1,0 +1,115 @@
+"""Export a trained network: check, write, verify, and only then keep."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnetv2 import __version__
+from espnetv2.errors import UserError
+from espnetv2.exporting.calibration import Calibration
+from espnetv2.exporting.formats import find_format, writer
+from espnetv2.exporting.verification import Verification, verify
+from espnetv2.factory import find_network
+from espnetv2.files import writable_folder
+from espnetv2.models.network import Network
+from espnetv2.runtimes.description import Description, Input, Output, Precision
+from espnetv2.runtimes.runtime import open_runtime
+
+LARGEST_SIDE = 8192
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what the comparison with the network found."""
+
+    path: Path
+    description: Description
+    verification: Verification
+
+
+def export(
+    model: str | Network,
+    out: str | Path,
+    *,
+    format: str = "onnx",
+    weights: str | Path | None = None,
+    size: tuple[int, int] | None = None,
+    dynamic: bool = False,
+    input: Input = "float32",
+    output: Output = "logits",
+    precision: Precision = "fp32",
+    calibrate: str | Path | None = None,
+    weights_dir: str | Path | None = None,
+    say: Say = lambda _: None,
+) -> Exported:
+    """Write a network for another runtime, with class names, colours and preprocessing inside, and verify it there.
+
+    Args:
+        model: ``model.tag``; a model's name, for its default weights; or a network of ``create_model(..., weights=...)``.
+        out: the file to write (NCNN, Core ML: the folder), with the format's suffix.
+        format: a key of ``espnetv2.exporting.formats.FORMATS``.
+        weights: checkpoint file for the model's name.
+        size: (height, width) of the file's input, instead of the weights' own.
+        dynamic: let the file take any size from 48x48 and any batch; it is slower then.
+        input: ``float32`` for preprocessed (N, 3, H, W), ``uint8`` for RGB pixels (N, H, W, 3).
+        output: ``logits``, or ``classes``: the class of every pixel (N, H, W), uint8, or of the picture (N).
+        precision: ``fp32``; ``fp16``, parameters in 16 bits; ``int8``, quantised after training.
+        calibrate: folder of pictures like those to come; ``int8`` needs it. They also serve for verification.
+        weights_dir: folder in which released files are looked for first.
+        say: told what is being done.
+
+    Raises:
+        UserError: unknown model, weights or format; something that the format cannot do or that is not installed; a
+            calibration folder without pictures; a file that does not give what the network gives, which is not kept.
+    """
+    out = Path(out)
+    found = find_format(format, out, precision, dynamic=dynamic)
+    if precision == "int8" and calibrate is None:
+        raise UserError("int8 needs to see pictures like those to come: name a folder of them with --calibrate")
+    if size is not None and max(size) > LARGEST_SIDE:
+        raise UserError(f"--size {size[1]}x{size[0]}: a side has at most {LARGEST_SIDE} pixels")
+    if out.is_dir() != (found.folder and out.exists()):
+        raise UserError(f"--out {out} is {'a folder' if out.is_dir() else 'a file'} already: choose another name")
+    network = _network(model, weights, weights_dir)
+    assert network.info is not None
+    info = network.info
+    if size is not None:
+        info = info.model_copy(update={"preprocessing": info.preprocessing.resized(*size)})
+    description = Description(
+        info=info, format=format, dynamic=dynamic, input=input, output=output, precision=precision, version=__version__
+    )
+    calibration = None if calibrate is None else Calibration(Path(calibrate), description)
+    writable_folder(out.parent)
+    # Beside the target, so that keeping the file is no more than a renaming.
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as folder:
+        partial = Path(folder) / out.name
+        say(f"writing {out}")
+        writer(found)(network, description, calibration, partial)
+        say(f"verifying {out}")
+        verification = verify(network, open_runtime(partial), partial, calibration)
+        _keep(Path(folder), out)
+    return Exported(out, description, verification)
+
+
+def _network(model: str | Network, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
+    network = find_network(model, weights, weights_dir) if isinstance(model, str) else model
+    if network.info is None:
+        raise UserError("this model has no trained weights, so there is nothing to export: create it with weights=...")
+    if network.training:
+        raise UserError("the model is in training mode, in which its answers depend on the batch: call model.eval() first")
+    return network
+
+
+def _keep(folder: Path, out: Path) -> None:
+    """Move everything that was written beside ``out``, the file itself last."""
+    written = sorted(folder.iterdir(), key=lambda path: path.name == out.name)
+    for path in written:
+        target = out.parent / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)

@@ -1,0 +1,73 @@
+"""The formats as data: what each needs and can do. Its module writes it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from espnetv2.errors import MissingPackageError, UserError, nearest
+from espnetv2.exporting.calibration import Calibration
+from espnetv2.models.network import Network
+from espnetv2.runtimes.description import Description, Precision
+
+Writer = Callable[[Network, Description, Calibration | None, Path], None]
+
+
+class Format(NamedTuple):
+    """One row of the registry.
+
+    Its module in ``espnetv2.exporting`` has ``write(network, description, calibration, path)``.
+    """
+
+    title: str
+    module: str
+    suffix: str
+    packages: tuple[str, ...]
+    extra: str
+    precisions: tuple[Precision, ...]
+    dynamic: bool = False
+    folder: bool = False
+    platforms: tuple[str, ...] = ("linux", "darwin", "win32")
+
+
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
+_ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+FORMATS = {
+    "onnx": Format("ONNX", "onnx", ".onnx", _ONNX, "export", _ALL, dynamic=True),
+    "openvino": Format("OpenVINO IR", "openvino", ".xml", ("openvino", *_ONNX), "export", _ALL, dynamic=True),
+    "pt2": Format("torch.export", "exported_program", ".pt2", (), "export", ("fp32",), dynamic=True),
+}
+
+
+def find_format(name: str, path: Path, precision: Precision, *, dynamic: bool) -> Format:
+    """The format called ``name``, if it can be written here as asked for.
+
+    Raises:
+        UserError: no such format, or it has no such precision or sizes, is not for this platform, or ``path`` has another
+            suffix; a package that it needs is not installed.
+    """
+    if name not in FORMATS:
+        raise UserError(f'no format "{name}": {nearest(name, FORMATS)}')
+    found = FORMATS[name]
+    if path.suffix.lower() != found.suffix:
+        raise UserError(f'--out {path}: the name of {found.title} files ends in {found.suffix}, such as "model{found.suffix}"')
+    if precision not in found.precisions:
+        raise UserError(f"{name} files have no {precision} here: choose {', '.join(found.precisions)}, or another format")
+    if dynamic and not found.dynamic:
+        raise UserError(f"{name} files have one input size: name it with --size instead of --dynamic")
+    if sys.platform not in found.platforms:
+        raise UserError(f"{name} files cannot be written on {sys.platform}: use {' or '.join(found.platforms)}")
+    for package in (*found.packages, *(("nncf",) if name == "openvino" and precision == "int8" else ())):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(package, found.extra, f"writing {name} files")
+    return found
+
+
+def writer(found: Format) -> Writer:
+    """The function that writes a format."""
+    write: Writer = import_module(f"espnetv2.exporting.{found.module}").write
+    return write

@@ -1,0 +1,80 @@
+"""The one graph that every format is made from: input kind, network, output kind."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from espnetv2.exporting.rewriting import rewritten
+from espnetv2.info import ModelInfo
+from espnetv2.models.network import Network
+from espnetv2.preprocessing import Preprocessing
+from espnetv2.runtimes.description import Description
+
+MOST_SMALL = 256
+SMALLEST_DYNAMIC = 48
+
+
+class Normalisation(nn.Module):
+    """Pixels (N, H, W, 3) RGB, uint8 -> network input (N, 3, H, W), as ``Preprocessing.normalise``."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.reverse = preprocessing.channels == "BGR"
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (preprocessing.mean, preprocessing.std))
+        self.register_buffer("scale", (1 / (255 * std)).float().reshape(1, 3, 1, 1))
+        self.register_buffer("shift", (-mean / std).float().reshape(1, 3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        planes = pixels.permute(0, 3, 1, 2).float()
+        if self.reverse:
+            planes = planes.flip(1)
+        return planes * self.scale + self.shift
+
+
+class Decision(nn.Module):
+    """Logits (N, outputs, ...) -> the largest of the first ``classes``: uint8 maps, int32 beyond 256 classes; int64 (N)."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        super().__init__()
+        self.classes = len(info.classes)
+        self.all = self.classes == info.outputs
+        small = torch.uint8 if self.classes <= MOST_SMALL else torch.int32
+        self.dtype = small if info.task == "segmentation" else torch.int64
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return (logits if self.all else logits[:, : self.classes]).argmax(1).to(self.dtype)
+
+
+class Graph(nn.Module):
+    """A network as it is exported.
+
+    Args:
+        network: in evaluation mode.
+        description: of the file to be.
+        prelu: whether the runtime has a fast PReLU.
+    """
+
+    def __init__(self, network: Network, description: Description, *, prelu: bool) -> None:
+        super().__init__()
+        preprocessing = description.info.preprocessing
+        size = None if description.dynamic else (preprocessing.height, preprocessing.width)
+        self.prepare: nn.Module = Normalisation(preprocessing) if description.input == "uint8" else nn.Identity()
+        self.network = rewritten(network, prelu=prelu, size=size)
+        self.decide: nn.Module = Decision(description.info) if description.output == "classes" else nn.Identity()
+        self.eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        out: Tensor = self.decide(self.network(self.prepare(image)))
+        return out
+
+
+def example_input(description: Description, batch: int = 1) -> Tensor:
+    """Something of the shape and type that the graph takes."""
+    height, width = description.info.preprocessing.height, description.info.preprocessing.width
+    if description.input == "uint8":
+        return torch.zeros(batch, height, width, 3, dtype=torch.uint8)
+    return torch.zeros(batch, 3, height, width)

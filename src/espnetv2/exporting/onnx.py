@@ -1,0 +1,106 @@
+"""ONNX, by torch's exporter; quantised by ONNX Runtime."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from espnetv2.exporting.calibration import Calibration
+from espnetv2.exporting.exported_program import dynamic_shapes
+from espnetv2.exporting.graph import Graph, example_input
+from espnetv2.models.network import Network
+from espnetv2.runtimes.description import KEY, Description
+
+OPSET = 20
+SMALLEST_HALVED = 16
+
+
+def write(network: Network, description: Description, calibration: Calibration | None, path: Path) -> None:
+    """Write one self-contained ``.onnx`` file."""
+    model = traced(network, description, prelu=False)
+    if description.precision == "fp16":
+        halve_weights(model)
+    if description.precision == "int8":
+        assert calibration is not None
+        from espnetv2.exporting.int8 import quantised
+
+        model = quantised(model, calibration)
+    helper.set_model_props(model, {KEY: description.model_dump_json()})
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def traced(network: Network, description: Description, *, prelu: bool) -> Any:
+    """The network as an ONNX model in memory, float32."""
+    graph = Graph(network, description, prelu=prelu)
+    # Two pictures: with one, the batch would be taken for a constant.
+    example = example_input(description, 2 if description.dynamic else 1)
+    with quiet():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=[description.output],
+            dynamic_shapes=(dynamic_shapes(description),) if description.dynamic else None,
+        )
+    assert program is not None
+    return _bare(program.model_proto)
+
+
+def _bare(model: Any) -> Any:
+    """Without what the exporter notes of every node's origin, which takes more room than the parameters."""
+    for item in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        if item.metadata_props:
+            del item.metadata_props[:]
+        item.doc_string = ""
+    return model
+
+
+def halve_weights(model: Any) -> None:
+    """Store parameters in 16 bits. The runtime widens them once when it loads the file, and computes as before."""
+    kept = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < SMALLEST_HALVED:
+            kept.append(tensor)
+            continue
+        kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half"))
+        widen = helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=TensorProto.FLOAT)
+        model.graph.node.insert(0, widen)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what exporters say of themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def saved(model: Any) -> Iterator[Path]:
+    """The model in a temporary file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, path)
+        yield path

@@ -1,0 +1,121 @@
+"""Does an exported file give what the network gives? Run in its own runtime, before anyone relies on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+
+from espnetv2.errors import UserError
+from espnetv2.exporting.calibration import Calibration, graph_input
+from espnetv2.images import read_picture
+from espnetv2.models.network import Network
+from espnetv2.runtimes.description import Description, Precision
+from espnetv2.runtimes.runtime import Runtime
+
+PICTURES = 8
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What is still the same network."""
+
+    difference: float
+    """Largest difference of a logit, as a share of the largest logit."""
+    agreement: float
+    """Least share of pixels, or pictures, of the same class."""
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(1e-3, 0.999),
+    "fp16": Tolerance(5e-2, 0.99),
+    "int8": Tolerance(1.0, 0.9),
+}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the comparison found.
+
+    Attributes:
+        pictures: how many were compared.
+        difference: largest difference of a logit, as a share of the largest logit; None where the file gives classes.
+        agreement: share of pixels (segmentation) or pictures (classification) that got the same class.
+        size: bytes of the file, or of all that belongs to it.
+    """
+
+    pictures: int
+    difference: float | None
+    agreement: float
+    size: int
+
+
+def verify(network: Network, runtime: Runtime, path: Path, calibration: Calibration | None) -> Verification:
+    """Compare a file with the network that it was made from, on pictures and on noise.
+
+    The pictures are those given for calibration, or else a drawn street. Noise has no classes to speak of: only its logits
+    are compared, and not those of a quantised file, which has never seen such values.
+
+    Raises:
+        UserError: they differ by more than ``TOLERANCES`` allows.
+    """
+    description = runtime.description
+    allowed = TOLERANCES[description.precision]
+    pictures = list(calibration.pictures(PICTURES)) if calibration is not None else _sample()
+    differences, same, total = [], 0, 0
+    for picture in pictures:
+        difference, equal, count = _compare(network, runtime, picture)
+        differences.append(difference)
+        same, total = same + equal, total + count
+    if description.precision != "int8":
+        differences.append(_compare(network, runtime, _noise(description))[0])
+    known = [difference for difference in differences if difference is not None]
+    found = Verification(len(pictures), max(known) if known else None, same / total, file_size(path))
+    if found.agreement < allowed.agreement or (found.difference or 0.0) > allowed.difference:
+        shown = "" if found.difference is None else f", logits differ by {found.difference:.1e} of the largest"
+        raise UserError(
+            f"the {description.format} file does not give what the network gives: {100 * found.agreement:.2f} % of the classes "
+            f"agree{shown}; allowed are {100 * allowed.agreement:g} % and {allowed.difference:g}. Nothing was kept: "
+            "choose another precision or format"
+        )
+    return found
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file or folder, and of an OpenVINO file's weights beside it."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    beside = path.with_suffix(".bin")
+    return path.stat().st_size + (beside.stat().st_size if path.suffix == ".xml" and beside.exists() else 0)
+
+
+@torch.no_grad()
+def _compare(network: Network, runtime: Runtime, picture: Image.Image) -> tuple[float | None, int, int]:
+    """Difference of the logits, pixels or pictures of the same class, and how many there are."""
+    description = runtime.description
+    wanted = network(torch.from_numpy(description.info.preprocessing(picture))[None]).numpy()
+    found = runtime(graph_input(picture, description)[None])
+    classes = len(description.info.classes)
+    expected = wanted[:, :classes].argmax(1)
+    if description.output == "classes":
+        return None, int((found == expected).sum()), expected.size
+    difference = float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-12))
+    return difference, int((found[:, :classes].argmax(1) == expected).sum()), expected.size
+
+
+def _sample() -> list[Image.Image]:
+    """A drawn street, both ways round."""
+    street = read_picture(resources.files("espnetv2.exporting").joinpath("street.jpg").read_bytes(), "the sample")
+    return [street, ImageOps.mirror(street)]
+
+
+def _noise(description: Description) -> Image.Image:
+    preprocessing = description.info.preprocessing
+    pixels: npt.NDArray[Any] = np.random.default_rng(0).integers(0, 256, (preprocessing.height, preprocessing.width, 3))
+    return Image.fromarray(pixels.astype(np.uint8))
