@@ -63,6 +63,10 @@ def main() -> None:
     except typer.TyperException as error:
         # Without any argument the help has been printed, and there is nothing to add.
         sys.exit(2) if not error.format_message() else fail(error.format_message())
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "torchvision", "safetensors"):
+            raise
+        fail(f"this needs {error.name}, which is not installed: pip install espnetv2, or name an exported .onnx file as the model")
     except BrokenPipeError:
         sys.exit(1)
     if code == INTERRUPTED:

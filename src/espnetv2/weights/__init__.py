@@ -1,8 +1,14 @@
 """Trained parameters: the catalogue, downloads, files, and the authors' parameter names."""
 
-from espnetv2.weights.catalogue import WeightEntry, find_weights, list_weights
-from espnetv2.weights.checkpoint import load_checkpoint, save_checkpoint
-from espnetv2.weights.keys import convert_official, to_official
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from espnetv2.weights.catalogue import WeightEntry, find_weights, list_weights
+    from espnetv2.weights.checkpoint import load_checkpoint, save_checkpoint
+    from espnetv2.weights.keys import convert_official, to_official
 
 __all__ = [
     "WeightEntry",
@@ -13,3 +19,20 @@ __all__ = [
     "save_checkpoint",
     "to_official",
 ]
+
+_HOMES = {
+    "WeightEntry": "catalogue",
+    "convert_official": "keys",
+    "find_weights": "catalogue",
+    "list_weights": "catalogue",
+    "load_checkpoint": "checkpoint",
+    "save_checkpoint": "checkpoint",
+    "to_official": "keys",
+}
+
+
+def __getattr__(name: str) -> object:
+    # The catalogue is asked where there is no torch, which the rest needs.
+    if name in _HOMES:
+        return getattr(import_module(f"espnetv2.weights.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'espnetv2.weights' has no attribute {name!r}")
