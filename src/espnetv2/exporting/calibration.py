@@ -14,7 +14,7 @@ from espnetv2.errors import UserError
 from espnetv2.images import IMAGE_SUFFIXES, read_picture
 from espnetv2.runtimes.description import Description
 
-MOST_PICTURES = 128
+MOST_PICTURES = 48
 
 
 class Calibration:

@@ -63,7 +63,7 @@ class Graph(nn.Module):
         preprocessing = description.info.preprocessing
         size = None if description.dynamic else (preprocessing.height, preprocessing.width)
         self.prepare: nn.Module = Normalisation(preprocessing) if description.input == "uint8" else nn.Identity()
-        self.network = rewritten(network, prelu=prelu, size=size)
+        self.network = rewritten(network, prelu=prelu, size=size, even=description.precision == "int8")
         self.decide: nn.Module = Decision(description.info) if description.output == "classes" else nn.Identity()
         self.eval()
 

@@ -15,7 +15,7 @@ from espnetv2.runtimes.description import KEY, Description
 def write(network: Network, description: Description, calibration: Calibration | None, path: Path) -> None:
     """Write ``.xml`` and, beside it, ``.bin``."""
     openvino: Any = import_module("openvino")
-    with saved(traced(network, description, prelu=True)) as source:
+    with saved(traced(network, description, prelu=False)) as source:
         model = openvino.convert_model(str(source))
         if description.precision == "int8":
             assert calibration is not None

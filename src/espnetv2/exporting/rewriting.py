@@ -30,7 +30,7 @@ from espnetv2.models.layers import BNAct, ConvBN, ConvBNAct
 from espnetv2.models.network import Network
 
 
-def rewritten(network: Network, *, prelu: bool, size: tuple[int, int] | None) -> Network:
+def rewritten(network: Network, *, prelu: bool, size: tuple[int, int] | None, even: bool = False) -> Network:
     """A network without normalisation, equal to ``network`` in evaluation mode up to rounding.
 
     Normalisation and what activations scale by move into the convolutions around them, also where a concatenation or a sum
@@ -40,9 +40,10 @@ def rewritten(network: Network, *, prelu: bool, size: tuple[int, int] | None) ->
         network: in evaluation mode; it stays as it is.
         prelu: keep PReLU as such, for a runtime that has a fast one; else it becomes a maximum.
         size: height and width of the image, if it is always the same; cheaper operations are possible then.
+        even: leave channels that are normalised together at an even scale, as quantisation needs.
     """
     made = copy.deepcopy(network).requires_grad_(False).eval()
-    _Rewriter(prelu=prelu, size=size).rewrite(made)
+    _Rewriter(prelu=prelu, size=size, even=even).rewrite(made)
     return made
 
 
@@ -61,9 +62,10 @@ class _Merged(NamedTuple):
 class _Rewriter:
     """Replaces layers by their rewritten form, in place."""
 
-    def __init__(self, *, prelu: bool, size: tuple[int, int] | None) -> None:
+    def __init__(self, *, prelu: bool, size: tuple[int, int] | None, even: bool) -> None:
         self.prelu = prelu
         self.size = size
+        self.even = even
 
     def rewrite(self, module: nn.Module) -> None:
         """Replace everything below ``module``."""
@@ -131,7 +133,7 @@ class _Rewriter:
         above, below = torch.where(rising, scale, slope * scale), torch.where(rising, slope * scale, scale)
         above, below = torch.where(dead, zero, above), torch.where(dead, zero, below)
         steep = self.prelu & (below.abs() > LARGEST_SHIFT * above.abs())
-        if bool((offset.abs() > LARGEST_SHIFT).any() or steep.any()):
+        if self.even or bool((offset.abs() > LARGEST_SHIFT).any() or steep.any()):
             return _Merged(zero, self._layer(norm), one, zero)
         constant = torch.where(dead, torch.where(shift > 0, shift, slope * shift), zero)
         # A sum cannot be scaled beforehand: other branches share it.

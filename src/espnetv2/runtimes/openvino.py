@@ -23,13 +23,11 @@ class OpenVinoFile:
         try:
             network = core.read_model(str(path))
             text = str(network.get_rt_info([KEY]).value) if network.has_rt_info([KEY]) else None
-            self.description = read_description(text, path)
-            self._request = core.compile_model(network, "CPU", settings).create_infer_request()
-        except UserError:
-            raise
         except Exception as error:
             # A damaged file can break the reader anywhere.
             raise UserError(f"{path} is damaged or no OpenVINO file, or its .bin is not beside it: export it anew") from error
+        self.description = read_description(text, path)
+        self._request = core.compile_model(network, "CPU", settings).create_infer_request()
 
     def __call__(self, images: Array) -> Array:
         """One batch."""
