@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from espnetv2.acceleration.backends import check_backend
 from espnetv2.acceleration.inference import accelerate as accelerated
 from espnetv2.device import choose_device
 from espnetv2.errors import UserError
@@ -47,10 +48,11 @@ class Predictor:
         batch_size: pictures that go through the network together. By default 1 on a CPU, 8 elsewhere.
         top_k: how many classes a classification names.
         weights_dir: folder in which released files are looked for first.
-        accelerate: on a CPU, let ``espnetv2.accelerate`` run the network.
+        accelerate: let ``espnetv2.accelerate`` run the network.
+        backend: how it does so; only ``auto`` and ``eager`` without a GPU.
 
     Raises:
-        UserError: unknown model, weights or device; a network without trained weights.
+        UserError: unknown model, weights, device or backend; a network without trained weights.
     """
 
     def __init__(
@@ -64,15 +66,18 @@ class Predictor:
         top_k: int = 5,
         weights_dir: str | Path | None = None,
         accelerate: bool = True,
+        backend: str = "auto",
     ) -> None:
         self.device = choose_device(device)
+        if not accelerate and backend not in ("auto", "eager"):
+            raise UserError(f'the backend "{backend}" is not to be had without acceleration: leave one of the two out')
+        chosen = check_backend(backend if accelerate else "eager", self.device.type)
         network = _resolve(model, weights, weights_dir)
         if network.info is None:
             raise UserError("this model has no trained weights, so it cannot predict: create it with weights=...")
         self.info = network.info
         network = network.to(self.device).eval()
-        faster = accelerate and self.device.type == "cpu"
-        self.model: torch.nn.Module = accelerated(network) if faster else network
+        self.model: torch.nn.Module = network if chosen == "eager" else accelerated(network, backend=chosen)
         self.preprocessing = self.info.preprocessing.resized(*size) if size else self.info.preprocessing
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
         self.top_k = top_k

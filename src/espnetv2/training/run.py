@@ -104,7 +104,7 @@ def train(
     if first:
         folder.tidy()
         folder.write_recipe(recipe)
-    kernels = accelerator == "cpu" and recipe.channels_last and not recipe.compile and _accelerate(network, say)
+    kernels = not recipe.compile and _accelerate(network, recipe, accelerator, say)
     module = TrainingModule(network, recipe, training, validation, weights, kernels=kernels)
     if kept is not None:
         module.restore_networks(kept)
@@ -118,13 +118,16 @@ def train(
     return folder.best
 
 
-def _accelerate(network: Network, say: Say) -> bool:
-    try:
-        accelerate_training(network)
-    except KernelsUnavailableError as error:
-        say(f"training with torch's own operators, which takes about twice as long: {error}")
+def _accelerate(network: Network, recipe: Recipe, accelerator: str, say: Say) -> bool:
+    """Let layers take their faster form; returns whether the loss has one, too."""
+    if accelerator not in ("cpu", "cuda") or (accelerator == "cpu" and not recipe.channels_last):
         return False
-    return True
+    try:
+        accelerate_training(network, accelerator)
+    except KernelsUnavailableError as error:
+        say(f"training with torch's own operators, which are slower: {error}")
+        return False
+    return accelerator == "cpu"
 
 
 def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator: str, precision: Arithmetic) -> None:

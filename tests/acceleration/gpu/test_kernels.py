@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from espnetv2.acceleration.gpu import reference
+from espnetv2.acceleration.gpu import normalise, reference
+from espnetv2.acceleration.gpu.layout import dense
 from espnetv2.acceleration.gpu.tables import stage_tables
 from espnetv2.models.decoders.pyramid import SCALES
 
@@ -76,7 +77,7 @@ def test_middle(dilations: Sequence[int], stride: int, layout: str, dtype: torch
     assert found.is_contiguous(memory_format=torch.channels_last if layout == "channels-last" else torch.contiguous_format)
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (3, 1), (2, 2), (1, 130)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (3, 1), (1, 130)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_branches_of_any_size(height: int, width: int, stride: int) -> None:
     from espnetv2.acceleration.gpu.kernels.branches import branches, branches_backward
@@ -147,7 +148,7 @@ def test_pointwise_of_thin_maps(height: int, width: int) -> None:
 def test_convolve(groups: int, ins: int, outs: int, stride: int, shuffled: bool, layout: str, dtype: torch.dtype) -> None:
     from espnetv2.acceleration.gpu.kernels.convolve import convolve
 
-    x = maps(2, groups * ins, 3, 9, dtype=dtype, layout=layout)
+    x = maps(1, groups * ins, 2, 9, dtype=dtype, layout=layout)
     weight, (_, shift, slope) = torch.randn(groups * outs, ins, 3, 3, device=DEVICE), per_channel(groups * outs)
     arguments = (x, weight, groups, stride, shift, slope, shuffled)
     check(convolve(*arguments), reference.convolve, *arguments, dtype=dtype)
@@ -157,7 +158,7 @@ def test_convolve(groups: int, ins: int, outs: int, stride: int, shuffled: bool,
 def test_stages(layout: str, dtype: torch.dtype) -> None:
     from espnetv2.acceleration.gpu.kernels.stages import stages
 
-    x = maps(1, 2, 7, 11, dtype=dtype, layout=layout)
+    x = maps(1, 2, 4, 11, dtype=dtype, layout=layout)
     check_stages(stages, x)
 
 
@@ -212,3 +213,30 @@ def test_what_is_no_number_wins_as_in_torch() -> None:
     logits = maps(1, 5, 2, 3)
     logits[0, 1, 0, 0] = logits[0, 3, :, :] = float("nan")
     assert torch.equal(classes(logits, 2, 3, 5).cpu(), reference.classes(logits.cpu(), 2, 3, 5))
+
+
+@kinds
+@pytest.mark.parametrize("full", [True, False])
+def test_normalise(full: bool, layout: str, dtype: torch.dtype) -> None:
+    from espnetv2.acceleration.gpu.kernels import normalise as kernels
+
+    x, grad = dense(maps(2, 3, 4, 5, dtype=dtype, layout=layout)), maps(2, 3, 4, 5, dtype=dtype)
+    residual = maps(2, 3, 4, 5, dtype=dtype) if full else None
+    scale, shift, slope = per_channel(3)
+    given = (x, residual, scale, shift, slope if full else None)
+    check(kernels.scale_act(*given), normalise.scale_act, *given, dtype=dtype)
+    mean, by_x, constant = per_channel(3)
+    check(kernels.sums(*given, grad, mean), normalise.sums, *given, grad, mean, dtype=torch.float32)
+    dx, dresidual = kernels.backward(*given, grad, by_x, constant)
+    check(dx, lambda *a: normalise.backward(*a)[0], *given, grad, by_x, constant, dtype=dtype)
+    assert (dresidual is None) != full
+    if dresidual is not None:
+        check(dresidual, lambda *a: normalise.backward(*a)[1], *given, grad, by_x, constant, dtype=dtype)
+
+
+def test_sums_of_many_pixels_are_made_in_parts() -> None:
+    from espnetv2.acceleration.gpu.kernels import normalise as kernels
+
+    x, grad, (scale, shift, slope) = maps(3, 2, 20, 30), maps(3, 2, 20, 30), per_channel(2)
+    given = (x, None, scale, shift, slope, grad, shift)
+    check(kernels.sums(*given), normalise.sums, *given, dtype=torch.float32)

@@ -21,7 +21,7 @@ _TABLES_KEPT = 64
 
 
 class FusedNetwork(nn.Module):
-    """The function of a network in fewer, larger operators, at one type and device.
+    """The function of a network in fewer, larger operators, at one type and on one device.
 
     Maps stay in the layout of the image. NCHW suits them best: the branches have 4 to 32 channels, and a row of pixels fills
     what memory delivers at once where so few channels would not.
@@ -37,6 +37,8 @@ class FusedNetwork(nn.Module):
     def __init__(self, network: Network, winners: int | None = None) -> None:
         super().__init__()
         self._tables = _Tables()
+        self.gives_classes = winners is not None and isinstance(getattr(network, "decoder", None), PyramidDecoder)
+        """Whether the answer is a class map instead of logits."""
         self.network = _replaced(copy.deepcopy(network), self._tables, winners)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -140,7 +142,9 @@ class _Pool(nn.Module):
             self.register_buffer(name, values)
         self.merge = Convolve(pool.merge.conv, pool.merge.bn, pool.merge.act, shuffled=True)
         last = pool.out_norm
-        self.expand = Pointwise(pool.expand, last.bn, last.act) if isinstance(last, BNAct) else Pointwise(pool.expand, None, None)
+        self.expand = (
+            Pointwise(pool.expand, last.bn, last.act) if isinstance(last, BNAct) else Pointwise(pool.expand, None, None)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         projected = self.project(x)
@@ -159,7 +163,7 @@ class _Fuse(nn.Module):
 
     def __init__(self, skip: GatedProjection, norm: BNAct) -> None:
         super().__init__()
-        self.expand, self.gate = _convolution(skip.expand), skip.gate
+        self.expand, self.gate = _convolution(skip.expand), Pointwise(skip.gate, None, None)
         for name, values in zip(("scale", "shift", "slope"), affine(norm.bn, norm.act), strict=True):
             self.register_buffer(name, values)
 

@@ -6,9 +6,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from espnetv2.acceleration.gpu.layout import dense
 
 _GRAPHS_KEPT = 8
 _WARM_UPS = 3
@@ -41,7 +44,7 @@ class Graphs:
         self._held = held
         self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
         self._lock = threading.Lock()
-        self._pools: dict[torch.device, tuple[int, int]] = {}
+        self._pools: dict[torch.device, Any] = {}
         self._ended: dict[torch.device, torch.cuda.Event] = {}
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -52,6 +55,7 @@ class Graphs:
         """
         if torch.cuda.is_current_stream_capturing():
             return self.function(image)
+        image = dense(image)
         key = (image.device, image.shape, image.stride(), image.dtype)
         with self._lock, torch.cuda.device(image.device):
             here = torch.cuda.current_stream()

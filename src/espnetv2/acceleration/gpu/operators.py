@@ -34,10 +34,12 @@ def has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _usable(x: Tensor, result: Shape) -> bool:
+def usable(x: Tensor, result: Shape) -> bool:
     """Whether the kernels take ``x`` and can write a result of that shape: they count elements in 32 bits."""
     values = math.prod(result)
-    return has_triton() and x.dtype in _KERNEL_TYPES and 0 < values <= _MOST and 0 < x.numel() <= _MOST
+    return (
+        x.device.type == "cuda" and has_triton() and x.dtype in _KERNEL_TYPES and 0 < values <= _MOST and 0 < x.numel() <= _MOST
+    )
 
 
 def _operator(
@@ -62,7 +64,7 @@ def _operator(
 
     @made.register_kernel("cuda")
     def _(x: Tensor, *arguments: Any, **named: Any) -> Tensor:
-        if not _usable(x, shape(x, *arguments, **named)):
+        if not usable(x, shape(x, *arguments, **named)):
             return computed(x, *arguments, **named)
         kernel = getattr(import_module(f"espnetv2.acceleration.gpu.kernels.{module}"), plain.__name__)
         out: Tensor = kernel(x, *arguments, **named)
@@ -80,41 +82,42 @@ def _strided(x: Tensor, channels: int, stride: int) -> Shape:
     return x.shape[0], channels, (x.shape[2] - 1) // stride + 1, (x.shape[3] - 1) // stride + 1
 
 
-branches = _operator(
-    reference.branches, "branches", lambda x, weight, dilations, stride: _strided(x, len(dilations) * x.shape[1], stride)
-)
-middle = _operator(
-    reference.middle,
-    "branches",
-    lambda x, weight, dilations, stride, scale, shift, slope: _strided(x, len(dilations) * x.shape[1], stride),
-)
-pointwise = _operator(
-    reference.pointwise,
-    "pointwise",
-    lambda x, weight, shift, slope, residual: (x.shape[0], weight.shape[0] * weight.shape[1], *x.shape[2:]),
-)
-convolve = _operator(
-    reference.convolve,
-    "convolve",
-    lambda x, weight, groups, stride, shift, slope, shuffled: _strided(x, weight.shape[0], stride),
-)
-stages = _operator(
-    reference.stages,
-    "stages",
-    lambda x, weight, scales, tables, scale, shift, slope: (x.shape[0], len(scales) * x.shape[1], *x.shape[2:]),
-)
-fuse = _operator(reference.fuse, "resize", lambda skip, gate, below, scale, shift, slope: tuple(skip.shape))
-join = _operator(
-    reference.join,
-    "join",
-    lambda x, expanded, shortcut, slope: (x.shape[0], x.shape[1] + expanded.shape[1], *expanded.shape[2:]),
-)
-classes = _operator(
-    reference.classes,
-    "resize",
-    lambda logits, height, width, winners: (logits.shape[0], height, width),
-    dtype=torch.uint8,
-)
+def _of_branches(x: Tensor, weight: Tensor, _: Sequence[int], stride: int, *__: Tensor) -> Shape:
+    return _strided(x, weight.shape[0] * weight.shape[1], stride)
+
+
+def _of_pointwise(x: Tensor, weight: Tensor, *_: Tensor | None) -> Shape:
+    return x.shape[0], weight.shape[0] * weight.shape[1], x.shape[2], x.shape[3]
+
+
+def _of_convolve(x: Tensor, weight: Tensor, _: int, stride: int, *__: Any) -> Shape:
+    return _strided(x, weight.shape[0], stride)
+
+
+def _of_stages(x: Tensor, weight: Tensor, *_: Any) -> Shape:
+    return x.shape[0], weight.shape[0] * weight.shape[1], x.shape[2], x.shape[3]
+
+
+def _of_fuse(skip: Tensor, *_: Tensor) -> Shape:
+    return tuple(skip.shape)
+
+
+def _of_join(x: Tensor, expanded: Tensor, *_: Tensor | None) -> Shape:
+    return x.shape[0], x.shape[1] + expanded.shape[1], expanded.shape[2], expanded.shape[3]
+
+
+def _of_classes(logits: Tensor, height: int, width: int, _: int) -> Shape:
+    return logits.shape[0], height, width
+
+
+branches = _operator(reference.branches, "branches", _of_branches)
+middle = _operator(reference.middle, "branches", _of_branches)
+pointwise = _operator(reference.pointwise, "pointwise", _of_pointwise)
+convolve = _operator(reference.convolve, "convolve", _of_convolve)
+stages = _operator(reference.stages, "stages", _of_stages)
+fuse = _operator(reference.fuse, "resize", _of_fuse)
+join = _operator(reference.join, "join", _of_join)
+classes = _operator(reference.classes, "resize", _of_classes, torch.uint8)
 
 
 def _branches_backward(grad: Tensor, x: Tensor, weight: Tensor, dilations: Sequence[int], stride: int) -> tuple[Tensor, Tensor]:
@@ -127,7 +130,7 @@ branches_backward = custom_op("espnetv2::branches_backward", _branches_backward,
 
 @branches_backward.register_kernel("cuda")
 def _(grad: Tensor, x: Tensor, weight: Tensor, dilations: Sequence[int], stride: int) -> tuple[Tensor, Tensor]:
-    if not _usable(x, grad.shape):
+    if not usable(x, grad.shape):
         return _branches_backward(grad, x, weight, dilations, stride)
     from espnetv2.acceleration.gpu.kernels import branches as kernels
 

@@ -37,7 +37,7 @@ def branches_backward(grad: Tensor, x: Tensor, weight: Tensor, dilations: Sequen
     """Gradients of ``branches`` for the input, in its type, and for the weights, in theirs."""
     channels = x.shape[1]
     # A branch's result is in its own map and in all later ones.
-    reaching = grad.unflatten(1, (len(dilations), channels)).flip(1).cumsum(1).flip(1)
+    reaching = grad.reshape(grad.shape[0], len(dilations), channels, *grad.shape[2:]).flip(1).cumsum(1).flip(1)
     dx, dw = torch.zeros_like(x), []
     for k, (own, dilation) in enumerate(zip(weight.to(x.dtype), dilations, strict=True)):
         one, other, _ = torch.ops.aten.convolution_backward(
@@ -111,7 +111,7 @@ def convolve(x: Tensor, weight: Tensor, groups: int, stride: int, shift: Tensor,
         (N, G·out, ceil(H/stride), ceil(W/stride)).
     """
     if shuffled:
-        x = x.unflatten(1, (-1, groups)).transpose(1, 2).flatten(1, 2)
+        x = x.reshape(x.shape[0], -1, groups, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
     out = F.conv2d(x, weight.to(x.dtype), shift.to(x.dtype), stride, 1, 1, groups)
     return F.prelu(out, slope.to(x.dtype))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -35,7 +36,8 @@ class StageTables(NamedTuple):
 
 def stage_tables(size: tuple[int, int], scales: Sequence[float], device: torch.device) -> StageTables:
     """The tables for an input of ``size`` (height, width)."""
-    per_axis, sizes = [], np.zeros((len(scales), 4), np.int32)
+    per_axis: list[npt.NDArray[Any]] = []
+    sizes = np.zeros((len(scales), 4), np.int32)
     for axis, side in enumerate(size):
         taps = []
         for stage, scale in enumerate(scales):
@@ -51,7 +53,7 @@ def _taps(side: int, inner: int, scale: float) -> Taps:
     return plain_taps(side) if scale == 1 else enlarged_taps(side, inner) if scale > 1 else reduced_taps(inner, side)
 
 
-def _packed(taps: Sequence[Taps]) -> tuple[np.ndarray, np.ndarray]:
+def _packed(taps: Sequence[Taps]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     most = max(weight.shape[1] for _, weight in taps)
     weights = np.zeros((len(taps), most, 3, len(taps[0][0])), np.float32)
     for stage, (_, weight) in enumerate(taps):

@@ -7,6 +7,7 @@ and the reduced map comes from memory once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -24,7 +25,8 @@ def _branches(
     x: tl.tensor, weight: tl.tensor, scale: tl.tensor, shift: tl.tensor, slope: tl.tensor, out: tl.tensor,
     channels: tl.tensor, height: tl.tensor, width: tl.tensor, out_height: tl.tensor, out_width: tl.tensor,
     xn: tl.tensor, xc: tl.tensor, xh: tl.tensor, xw: tl.tensor, on: tl.tensor, oc: tl.tensor, oh: tl.tensor, ow: tl.tensor,
-    DILATIONS: tl.constexpr, STRIDE: tl.constexpr, AFFINE: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
+    K: tl.constexpr, DILATIONS: tl.constexpr, STRIDE: tl.constexpr, AFFINE: tl.constexpr,
+    CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ) -> None:  # fmt: skip
     across = tl.cdiv(out_width, PIXELS)
     row = tl.program_id(0) // across
@@ -37,7 +39,7 @@ def _branches(
     # All branches see the centre.
     centre = tl.load(source + y * STRIDE * xh + (px * STRIDE * xw)[None, :], mask=inside, other=0.0).to(tl.float32)
     total = tl.zeros((CHANNELS, PIXELS), tl.float32)
-    for k in tl.static_range(len(DILATIONS)):
+    for k in tl.static_range(K):
         for tap in tl.static_range(9):
             w = tl.load(weight + (k * channels + c) * 9 + tap, mask=there, other=0.0).to(tl.float32)
             if tap == 4:
@@ -84,7 +86,8 @@ def _launch_branches(
     launch(
         _branches, grid, x,
         *(x, weight, *(affine or (weight, weight, weight)), out, c, h, w, height, width, *x.stride(), *out.stride()),
-        DILATIONS=tuple(dilations), STRIDE=stride, AFFINE=affine is not None, CHANNELS=size.channels, PIXELS=size.pixels,
+        K=len(dilations), DILATIONS=tuple(dilations), STRIDE=stride, AFFINE=affine is not None,
+        CHANNELS=size.channels, PIXELS=size.pixels,
     )  # fmt: skip
     return out
 
@@ -93,7 +96,7 @@ def _launch_branches(
 def _value(
     source: tl.tensor, y: tl.tensor, x: tl.tensor, height: tl.tensor, width: tl.tensor, xh: tl.tensor, xw: tl.tensor,
     inside: tl.tensor,
-) -> tl.tensor:  # fmt: skip
+) -> Any:  # fmt: skip
     seen = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     return tl.load(source + (y * xh + x * xw)[None, :], mask=inside & seen[None, :], other=0.0).to(tl.float32)
 
@@ -112,7 +115,7 @@ def _weights(
     there = c < channels
     a0 = tl.zeros((CHANNELS, PIXELS), tl.float32)
     a1, a2, a3, a4, a5, a6, a7, a8 = a0, a0, a0, a0, a0, a0, a0, a0
-    for first in range(part * each, part * each + each, PIXELS):
+    for first in tl.range(part * each, part * each + each, PIXELS):
         p = first + tl.arange(0, PIXELS)
         n, rest = p // (out_height * out_width), p % (out_height * out_width)
         y, at = rest // out_width, rest % out_width
@@ -150,7 +153,7 @@ def _input(
     reaching: tl.tensor, weight: tl.tensor, out: tl.tensor,
     channels: tl.tensor, height: tl.tensor, width: tl.tensor, out_height: tl.tensor, out_width: tl.tensor,
     xn: tl.tensor, xc: tl.tensor, xh: tl.tensor, xw: tl.tensor, gn: tl.tensor, gc: tl.tensor, gh: tl.tensor, gw: tl.tensor,
-    DILATIONS: tl.constexpr, STRIDE: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
+    K: tl.constexpr, DILATIONS: tl.constexpr, STRIDE: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ) -> None:  # fmt: skip
     across = tl.cdiv(width, PIXELS)
     row = tl.program_id(0) // across
@@ -160,7 +163,7 @@ def _input(
     there = c < channels
     inside = there[:, None] & (px < width)[None, :]
     total = tl.zeros((CHANNELS, PIXELS), tl.float32)
-    for k in tl.static_range(len(DILATIONS)):
+    for k in tl.static_range(K):
         source = reaching + n * gn + (k * channels + c)[:, None] * gc
         for tap in tl.static_range(9):
             w = tl.load(weight + (k * channels + c) * 9 + tap, mask=there, other=0.0).to(tl.float32)
@@ -197,6 +200,6 @@ def branches_backward(grad: Tensor, x: Tensor, weight: Tensor, dilations: Sequen
     size = tile(x, c, w)
     launch(
         _input, (n * h * blocks(w, size.pixels), blocks(c, size.channels)), x, reaching, weight, dx, *sizes,
-        DILATIONS=tuple(dilations), STRIDE=stride, CHANNELS=size.channels, PIXELS=size.pixels,
+        K=len(dilations), DILATIONS=tuple(dilations), STRIDE=stride, CHANNELS=size.channels, PIXELS=size.pixels,
     )  # fmt: skip
     return dx, sums.sum(0).reshape(weight.shape).to(weight.dtype)

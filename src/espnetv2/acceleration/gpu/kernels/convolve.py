@@ -26,7 +26,7 @@ def _convolve(
     o = tl.program_id(1) * OUTS + tl.arange(0, OUTS)
     there, used = o < outs, px < out_width
     total = tl.zeros((OUTS, PIXELS), tl.float32)
-    for i in range(ins):
+    for i in tl.range(0, ins):
         source = x + n * xn + (group * between + i * step) * xc
         for tap in tl.static_range(9):
             w = tl.load(weight + ((group * outs + o) * ins + i) * 9 + tap, mask=there, other=0.0)

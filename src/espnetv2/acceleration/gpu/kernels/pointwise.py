@@ -18,7 +18,8 @@ def _pointwise(
     x: tl.tensor, weight: tl.tensor, shift: tl.tensor, slope: tl.tensor, residual: tl.tensor, out: tl.tensor,
     ins: tl.tensor, outs: tl.tensor, pixels: tl.tensor,
     xn: tl.tensor, xc: tl.tensor, xp: tl.tensor, on: tl.tensor, oc: tl.tensor, op: tl.tensor,
-    ACTIVE: tl.constexpr, RESIDUAL: tl.constexpr, WIDEN: tl.constexpr, INS: tl.constexpr, OUTS: tl.constexpr, PIXELS: tl.constexpr,
+    ACTIVE: tl.constexpr, RESIDUAL: tl.constexpr, WIDEN: tl.constexpr,
+    INS: tl.constexpr, OUTS: tl.constexpr, PIXELS: tl.constexpr,
 ) -> None:  # fmt: skip
     across = tl.cdiv(pixels, PIXELS)
     n = tl.program_id(0) // across
@@ -28,7 +29,7 @@ def _pointwise(
     i = tl.arange(0, INS)
     used = (p < pixels)[None, :]
     total = tl.zeros((OUTS, PIXELS), tl.float32)
-    for first in range(0, ins, INS):
+    for first in tl.range(0, ins, INS):
         there = first + i < ins
         w = tl.load(
             weight + (group * outs + o)[:, None] * ins + (first + i)[None, :],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -14,7 +16,7 @@ _PIXELS = 128
 
 
 @triton.jit
-def _between(place: tl.tensor, last: tl.tensor, step: tl.tensor) -> tl.tensor:
+def _between(place: tl.tensor, last: tl.tensor, step: tl.tensor) -> Any:
     at = place.to(tl.float32) * step
     low = tl.minimum(at.to(tl.int32), last)
     return low, tl.minimum(low + 1, last), at - low.to(tl.float32)
@@ -36,7 +38,7 @@ def _classes(
     best = tl.full((PIXELS,), float("-inf"), tl.float32)
     winner = tl.zeros((PIXELS,), tl.int32)
     source = x + n * xn
-    for c in range(winners):
+    for c in tl.range(0, winners):
         upper, lower = source + c * xc + top * xh, source + c * xc + bottom * xh
         a = tl.load(upper + left * xw, mask=used, other=0.0).to(tl.float32)
         b = tl.load(upper + right * xw, mask=used, other=0.0).to(tl.float32)

@@ -57,7 +57,7 @@ def _stages(
     kernel = weight + (stage * channels + c) * 9
     inside = there[:, None] & used[None, :]
     total = tl.zeros((CHANNELS, PIXELS), tl.float32)
-    for a in range(taps_y):
+    for a in tl.range(0, taps_y):
         w = rows + ((stage * TAPS_Y + a) * 3) * height + y
         above, at, below = tl.load(w), tl.load(w + height), tl.load(w + 2 * height)
         # The convolution's three columns, each over the rows that this row of the source stands for.
@@ -67,7 +67,7 @@ def _stages(
         middle += at * tl.load(kernel + 4, mask=there, other=0.0) + below * tl.load(kernel + 7, mask=there, other=0.0)
         right = above * tl.load(kernel + 2, mask=there, other=0.0)
         right += at * tl.load(kernel + 5, mask=there, other=0.0) + below * tl.load(kernel + 8, mask=there, other=0.0)
-        for b in range(taps_x):
+        for b in tl.range(0, taps_x):
             v = columns + ((stage * TAPS_X + b) * 3) * width + px
             share = left[:, None] * tl.load(v, mask=used, other=0.0)[None, :]
             share += middle[:, None] * tl.load(v + width, mask=used, other=0.0)[None, :]
@@ -94,7 +94,7 @@ def stages(
     x, known = dense(x), StageTables(*tables)
     n, c, h, w = x.shape
     maps = [F.adaptive_avg_pool2d(x, inner_size((h, w), factor)).contiguous() for factor in scales if factor < 1]
-    reduced, most_reduced = (maps + [x, x])[:MOST_REDUCING]
+    reduced, most_reduced = [*maps, x, x][:MOST_REDUCING]
     out = new(x, (n, len(scales) * c, h, w))
     size = tile(x, c, w)
     launch(
