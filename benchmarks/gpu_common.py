@@ -69,7 +69,7 @@ def versions() -> str:
         from triton import __version__ as triton
     except ImportError:
         triton = "none"
-    return f"torch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, triton {triton}"
+    return f"torch {torch.__version__}, CUDA {torch.version.cuda}, triton {triton}"
 
 
 def parser(text: str | None, contenders: tuple[str, ...], cases: tuple[str, ...]) -> argparse.ArgumentParser:

@@ -1,10 +1,11 @@
 """Latency of ``espnetv2.accelerate`` on a GPU against every other way to run the same network.
 
-Run ``python benchmarks/gpu_inference.py`` (some 8 minutes on an H100; ``--quick`` leaves out what is compiled for minutes,
-``--only`` and ``--cases`` choose). Every contender gets the same image tensor and gives logits (classification) or a class map
-(segmentation), and its answer is checked before it is timed. Contenders take turns within one run; times are medians by CUDA
-events. "eager" is the authors' way: float32, NCHW, one branch after the other; "AMP" is channels-last under autocast; others run in ``--dtype``. Weights are random: they do not change the work. The floor is the time in which the card could move the
-image and the maps between the network's units, or do the multiply-accumulates, whichever is longer.
+Run ``python benchmarks/gpu_inference.py``; ``--quick`` leaves out what is compiled for minutes, ``--only`` and ``--cases``
+choose. Every contender gets the same image tensor and gives logits (classification) or a class map (segmentation), and its
+answer is checked before it is timed. Contenders take turns within one run; times are medians by CUDA events. "eager" is the
+authors' way: float32, NCHW, one branch after the other; "AMP" is channels-last under autocast; others run in ``--dtype``.
+Weights are random: they do not change the work. The floor is the time in which the card could move the image and the maps
+between the network's units, or do the multiply-accumulates, whichever is longer.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import espnetv2
-from acceleration.gpu.networks import distance, exactly, trained_like
 from espnetv2.acceleration.backends import Backend
 from espnetv2.acceleration.gpu.graphs import Graphs
 from espnetv2.acceleration.gpu.streams import with_streams
 from espnetv2.acceleration.gpu.trial import check_training_kernels
 from espnetv2.acceleration.training import accelerate_training
+from networks import distance, exactly, trained_like
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 WAYS: tuple[Backend, ...] = ("auto", "eager", "streams", "graphs", "fused")
@@ -45,7 +45,7 @@ def test_the_answer_is_the_networks_own(name: str, backend: Backend, dtype: torc
 
 
 def test_it_is_compiled() -> None:
-    model = trained_like("espnetv2_seg_s0_5").cuda()
+    model = trained_like("espnetv2_seg_s0_5", 6).cuda()
     image = torch.randn(1, 3, 64, 96, device="cuda")
     assert distance(espnetv2.accelerate(model, backend="compile")(image), exactly(model, image)) < 1e-5
 
@@ -60,7 +60,7 @@ def test_class_maps(backend: Backend) -> None:
 
 
 def test_an_answer_stays_when_the_next_is_made() -> None:
-    model = trained_like("espnetv2_s0_5").cuda()
+    model = trained_like("espnetv2_s0_5", 6).cuda()
     run = Graphs(model)
     images = [torch.randn(1, 3, 32, 32, device="cuda") for _ in range(4)]
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_an_answer_stays_when_the_next_is_made() -> None:
 
 @pytest.mark.parametrize("backend", ["streams", "graphs", "fused"])
 def test_threads_and_streams_do_not_disturb_each_other(backend: Backend) -> None:
-    model = trained_like("espnetv2_seg_s0_5").cuda()
+    model = trained_like("espnetv2_seg_s0_5", 6).cuda()
     fast = espnetv2.accelerate(model, backend=backend)
     images = [torch.randn(1, 3, 64 + 32 * (i % 2), 64, device="cuda") for i in range(4)]
     wanted = [exactly(model, image) for image in images]
@@ -91,7 +91,7 @@ def test_threads_and_streams_do_not_disturb_each_other(backend: Backend) -> None
 
 
 def test_streams_inside_a_graph() -> None:
-    model = with_streams(trained_like("espnetv2_seg_s0_5").cuda())
+    model = with_streams(trained_like("espnetv2_seg_s0_5", 6).cuda())
     image = torch.randn(1, 3, 64, 96, device="cuda")
     with torch.no_grad():
         wanted = model(image)
@@ -100,7 +100,7 @@ def test_streams_inside_a_graph() -> None:
 
 @pytest.mark.parametrize("backend", WAYS)
 def test_moving_and_converting_are_followed(backend: Backend) -> None:
-    model = trained_like("espnetv2_seg_s0_5")
+    model = trained_like("espnetv2_seg_s0_5", 6)
     fast = espnetv2.accelerate(copy.deepcopy(model).cuda(), backend=backend)
     image = torch.randn(1, 3, 40, 56)
     fast(image.cuda())
@@ -114,7 +114,7 @@ def test_moving_and_converting_are_followed(backend: Backend) -> None:
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
 @pytest.mark.parametrize("backend", WAYS)
 def test_on_a_gpu_that_is_not_the_current_one(backend: Backend) -> None:
-    model = trained_like("espnetv2_seg_s0_5")
+    model = trained_like("espnetv2_seg_s0_5", 6)
     image = torch.randn(1, 3, 64, 96)
     fast = espnetv2.accelerate(copy.deepcopy(model).to("cuda:1"), backend=backend)
     for _ in range(4):
@@ -129,7 +129,7 @@ def test_the_trial_of_the_training_kernels_passes() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("name", ["espnetv2_s0_5", "espnetv2_seg_s0_5", "espnetv2_seg_psp_s1_0"])
 def test_the_training_step_is_the_plain_one_to_rounding(name: str, layout: torch.memory_format) -> None:
-    plain = trained_like(name).cuda().to(memory_format=layout).train().requires_grad_()
+    plain = trained_like(name, 6).cuda().to(memory_format=layout).train().requires_grad_()
     for layer in plain.modules():
         if isinstance(layer, nn.Dropout | nn.Dropout2d):
             layer.p = 0.0

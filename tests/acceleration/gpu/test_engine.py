@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 import espnetv2
-from acceleration.gpu.networks import distance, exactly, trained_like
 from espnetv2.acceleration.backends import Backend
 from espnetv2.acceleration.gpu import engine
 from espnetv2.acceleration.gpu.choose import Function
 from espnetv2.acceleration.gpu.engine import Engine
 from espnetv2.errors import UserError
 from helpers import Run
+from networks import distance, exactly, trained_like
 
 
 class Graphs:
@@ -54,7 +54,7 @@ def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_seconds", clock)
 
 
-MODEL = trained_like("espnetv2_s0_5")
+MODEL = trained_like("espnetv2_s0_5", 6)
 IMAGE = torch.randn(1, 3, 32, 40)
 
 
@@ -123,7 +123,7 @@ def test_few_shapes_are_remembered() -> None:
 
 
 def test_classes_are_judged_by_how_many_differ() -> None:
-    model = trained_like("espnetv2_seg_s0_5")
+    model = trained_like("espnetv2_seg_s0_5", 6)
     run = Engine(model, "fused", lambda logits: logits[:, :4].argmax(1).byte(), 4)
     found = run(IMAGE)
     assert found.dtype == torch.uint8

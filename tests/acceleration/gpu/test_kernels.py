@@ -52,7 +52,7 @@ def exactly(value: Any) -> Any:
     return [exactly(part) for part in value] if isinstance(value, list) else value
 
 
-def check(found: Tensor, plain: Callable[..., Tensor], *arguments: Any, dtype: torch.dtype) -> None:
+def check(found: Tensor, plain: Callable[..., Any], *arguments: Any, dtype: torch.dtype) -> None:
     wanted = plain(*(exactly(argument) for argument in arguments))
     assert found.dtype == dtype
     assert found.shape == wanted.shape

@@ -64,8 +64,8 @@ def test_branches_are_those_of_the_network(stride: int) -> None:
     unit = SplitTransformMerge(8, 16, stride=stride, receptive_field=9).double()
     seen: list[Tensor] = []
     unit.norm.register_forward_hook(lambda _, given, __: seen.append(given[0]))
-    unit.reduce.register_forward_hook(lambda *_: x)
     x = torch.randn(1, 4, 7, 9, dtype=torch.float64)
+    unit.reduce.register_forward_hook(lambda *_: x)
     unit(torch.randn(1, 8, 7, 9, dtype=torch.float64))
     convolutions = [branch for branch in unit.branches if isinstance(branch, nn.Conv2d)]
     weight = torch.stack([conv.weight[:, 0] for conv in convolutions])
