@@ -26,13 +26,13 @@ def accelerate_training(network: nn.Module, device: str = "cpu") -> None:
 
     Args:
         network: in the layout and with the kind of normalisation that it will train with.
-        device: kind of the device that it will train on, ``cpu`` or ``cuda``.
+        device: what it will train on: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         KernelsUnavailableError: says why; the network is as it was.
     """
-    if device == "cuda":
-        check_training_kernels()
+    if torch.device(device).type == "cuda":
+        check_training_kernels(torch.device(device))
     else:
         kernels()
     for module in network.modules():

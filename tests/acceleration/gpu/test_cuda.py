@@ -123,7 +123,7 @@ def test_on_a_gpu_that_is_not_the_current_one(backend: Backend) -> None:
 
 
 def test_the_trial_of_the_training_kernels_passes() -> None:
-    check_training_kernels()
+    check_training_kernels(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -83,3 +83,5 @@ def test_a_layer_without_a_fused_form_is_told() -> None:
     model.get_submodule("decoder.pool1").expand = torch.nn.Conv2d(3, 6, 3, padding=1)
     with pytest.raises(ValueError, match="no fused form"):
         FusedNetwork(model)
+    with pytest.raises(ValueError, match="float64"):
+        FusedNetwork(trained_like("espnetv2_s0_5").double())

@@ -27,7 +27,7 @@ from espnetv2.models.network import Network
 
 _SHAPES_KEPT = 32
 _WORTH_IT = 3
-_CLOSE = {torch.float32: 1e-4}
+_CLOSE = {torch.float64: 1e-10, torch.float32: 1e-4}
 _CLOSE_IN_HALF = 1e-2
 _DIFFERING = 1e-3
 
@@ -77,6 +77,9 @@ class Engine:
             return self._eager(image)
 
     def _function(self, key: Hashable, image: Tensor) -> Function:
+        if image.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            # A graph of the caller's, which does not keep what ours would read.
+            return self._build("streams") if self._backend == "streams" else self._eager
         with self._lock:
             found = self._functions.get(key)
             if found is not None:
@@ -131,11 +134,15 @@ class Engine:
 
     def _judge(self, image: Tensor) -> Callable[[Tensor], bool]:
         """Whether an answer is as near to the exact one as that of the plain network, or as near as rounding allows."""
-        exact = self._answer(copy.deepcopy(self._network).double()(image.double()))
+        # The first and the last picture stand for all: double precision is slow and large.
+        some = [0, -1]
+        exact = self._answer(copy.deepcopy(self._network).double()(image[some].double()))
+        shape = (len(image), *exact.shape[1:])
 
         def distance(answer: Tensor) -> float:
-            if answer.shape != exact.shape:
+            if answer.shape != shape:
                 return float("inf")
+            answer = answer[some]
             if not answer.is_floating_point():
                 return float((answer != exact).double().mean())
             return float((answer.double() - exact).norm() / exact.norm())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from espnetv2.acceleration.gpu import operators
 from espnetv2.acceleration.gpu.layers import Convolve, Middle, Pointwise, affine
+from espnetv2.acceleration.gpu.operators import KERNEL_TYPES
 from espnetv2.acceleration.gpu.tables import StageTables, stage_tables
 from espnetv2.models.decoders.pyramid import EfficientPyramidPool, GatedProjection, PyramidDecoder, PyramidStage
 from espnetv2.models.eesp import EESP, SplitTransformMerge, StridedEESP
@@ -31,11 +32,13 @@ class FusedNetwork(nn.Module):
         winners: None for logits; else a segmentation network's answer is its class map, and of the outputs so many can win.
 
     Raises:
-        ValueError: a layer has no fused form.
+        ValueError: a layer has no fused form, or the type none.
     """
 
     def __init__(self, network: Network, winners: int | None = None) -> None:
         super().__init__()
+        if next(network.parameters()).dtype not in KERNEL_TYPES:
+            raise ValueError("the operators compute in float32: there is no fused form of a float64 network")
         self._tables = _Tables()
         self.gives_classes = winners is not None and isinstance(getattr(network, "decoder", None), PyramidDecoder)
         """Whether the answer is a class map instead of logits."""

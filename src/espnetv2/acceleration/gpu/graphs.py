@@ -15,6 +15,8 @@ from espnetv2.acceleration.gpu.layout import dense
 
 _GRAPHS_KEPT = 8
 _WARM_UPS = 3
+_capturing = threading.Lock()
+"""Beginning a capture waits for the whole device, which must not happen while another thread captures."""
 
 
 @dataclass
@@ -53,8 +55,6 @@ class Graphs:
         Raises:
             RuntimeError: it cannot be captured.
         """
-        if torch.cuda.is_current_stream_capturing():
-            return self.function(image)
         image = dense(image)
         key = (image.device, image.shape, image.stride(), image.dtype)
         with self._lock, torch.cuda.device(image.device):
@@ -86,7 +86,7 @@ class Graphs:
         graph = torch.cuda.CUDAGraph()
         pool = self._pools.setdefault(device, torch.cuda.graph_pool_handle())
         # Other threads may go on using the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
+        with _capturing, torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
             answer = self.function(static)
         return _Graph(graph, static, answer, self._held())
 

@@ -92,14 +92,14 @@ def scale_act(x: Tensor, residual: Tensor | None, scale: Tensor, shift: Tensor, 
 def sums(
     x: Tensor, residual: Tensor | None, scale: Tensor, shift: Tensor, slope: Tensor | None, grad: Tensor, mean: Tensor
 ) -> Tensor:
-    """Three sums (3, C) over batch and pixels, of g, the gradient before the activation: g, g (x - mean), and the slope's."""
+    """Three sums (3, C) over batch and pixels: g, the gradient before the activation; g (x - mean); the slope's, or 0."""
     if usable(x, x.shape):
         from espnetv2.acceleration.gpu.kernels import normalise as kernels
 
         return kernels.sums(x, residual, scale, shift, slope, grad, mean)
     made = _before_activation(x, residual, scale, shift)
     reach = _reaching(made, slope, grad)
-    negative = torch.where(made > 0, 0.0, made * grad)
+    negative = torch.zeros_like(made) if slope is None else torch.where(made > 0, 0.0, made * grad)
     return torch.stack([part.sum((0, 2, 3)) for part in (reach, reach * (x - _wide(mean)), negative)])
 
 

@@ -23,7 +23,7 @@ from espnetv2.acceleration.gpu.layout import layout, new
 if TYPE_CHECKING:
     from torch._library.custom_ops import CustomOpDef
 
-_KERNEL_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+KERNEL_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MOST = 2**31 - 1
 Shape = tuple[int, ...]
 
@@ -38,7 +38,7 @@ def usable(x: Tensor, result: Shape) -> bool:
     """Whether the kernels take ``x`` and can write a result of that shape: they count elements in 32 bits."""
     values = math.prod(result)
     return (
-        x.device.type == "cuda" and has_triton() and x.dtype in _KERNEL_TYPES and 0 < values <= _MOST and 0 < x.numel() <= _MOST
+        x.device.type == "cuda" and has_triton() and x.dtype in KERNEL_TYPES and 0 < values <= _MOST and 0 < x.numel() <= _MOST
     )
 
 

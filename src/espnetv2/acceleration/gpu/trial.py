@@ -15,8 +15,8 @@ _DILATIONS = [1, 1, 2, 3]
 _CLOSE = 1e-4
 
 
-def check_training_kernels() -> None:
-    """Run an EESP unit's middle forwards and backwards on the current GPU, against plain PyTorch in double precision.
+def check_training_kernels(device: torch.device) -> None:
+    """Run an EESP unit's middle forwards and backwards on a GPU, against plain PyTorch in double precision.
 
     Raises:
         KernelsUnavailableError: no Triton, it fails here, or the results differ.
@@ -27,7 +27,7 @@ def check_training_kernels() -> None:
     given = [torch.randn(shape, generator=generator) for shape in ((2, 8, 13, 17), (4, 8, 3, 3), (32,), (32,), (32,))]
     # Whatever a compiler or a driver may raise, training can do without.
     try:
-        found = _step([value.cuda() for value in given])
+        found = _step([value.to(device) for value in given])
     except Exception as error:
         raise KernelsUnavailableError(f"Triton's kernels fail on this GPU ({one_line(error)})") from error
     for ours, theirs in zip(found, _step([value.double() for value in given]), strict=True):
