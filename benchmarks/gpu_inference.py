@@ -77,14 +77,14 @@ def main() -> None:
 
 
 @torch.no_grad()
-def measured(case: str, dtype: torch.dtype, names: tuple[str, ...], rounds: int, card: Card) -> str:
-    """A row of the table."""
+def measured(case: str, dtype: torch.dtype, names: tuple[str, ...], rounds: int, card: Card, device: str = "cuda") -> str:
+    """A row of the table; another device than "cuda" is for trying the script."""
     name, batch, height, width = CASES[case]
     torch.manual_seed(0)
     torch.compiler.reset()
     torch.cuda.empty_cache()
-    model, segments = espnetv2.create_model(name).cuda().eval(), "_seg_" in name
-    image = torch.randn(batch, 3, height, width, device="cuda")
+    model, segments = espnetv2.create_model(name).to(device).eval(), "_seg_" in name
+    image = torch.randn(batch, 3, height, width, device=device)
     wanted = Answer(model, segments=segments)(image)
     runs: dict[str, Run] = {}
     differences: dict[str, float] = {}
@@ -132,7 +132,7 @@ def _amp(model: Network, dtype: torch.dtype, _: Tensor, segments: bool) -> Conte
     graph = Answer(copy.deepcopy(model).to(memory_format=torch.channels_last), segments=segments)
 
     def run(image: Tensor) -> Tensor:
-        with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+        with torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32):
             out: Tensor = graph(image.contiguous(memory_format=torch.channels_last))
         return out
 

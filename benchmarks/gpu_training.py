@@ -48,7 +48,7 @@ class Step:
     def backward(self, images: Tensor, target: Tensor) -> None:
         """Leave the gradient in the parameters."""
         self.optimizer.zero_grad()
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.mixed):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.mixed):
             layout = torch.channels_last if self.last else torch.contiguous_format
             logits = self.network(images.contiguous(memory_format=layout))
         torch.autograd.backward(F.cross_entropy(logits.float(), target))
@@ -70,7 +70,7 @@ def build(contender: str, model: Network) -> Step:
         return Step(network, mixed=False, last=False)
     network = network.to(memory_format=torch.channels_last)
     if contender == "ours":
-        accelerate_training(network, "cuda")
+        accelerate_training(network, next(network.parameters()).device.type)
     if contender == "compile":
         network.compile(dynamic=False)
     return Step(network, mixed=True, last=True)
@@ -90,19 +90,19 @@ def main() -> None:
         print(measured(case, names, options.rounds, card), flush=True)
 
 
-def measured(case: str, names: tuple[str, ...], rounds: int, card: Card) -> str:
-    """A row of the table."""
+def measured(case: str, names: tuple[str, ...], rounds: int, card: Card, device: str = "cuda") -> str:
+    """A row of the table; another device than "cuda" is for trying the script."""
     name, batch, height, width = CASES[case]
     torch.manual_seed(0)
     torch.compiler.reset()
     torch.cuda.empty_cache()
-    model = espnetv2.create_model(name).cuda().train()
+    model = espnetv2.create_model(name).to(device).train()
     for layer in model.modules():
         if isinstance(layer, nn.Dropout | nn.Dropout2d):
             layer.p = 0.0
-    images = torch.randn(batch, 3, height, width, device="cuda")
+    images = torch.randn(batch, 3, height, width, device=device)
     shape = (batch,) if "_seg_" not in name else (batch, height, width)
-    target = torch.randint(model.num_classes, shape, device="cuda")
+    target = torch.randint(model.num_classes, shape, device=device)
     plain = build("plain float32", model)
     plain.backward(images, target)
     wanted = plain.gradient()

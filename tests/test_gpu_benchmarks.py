@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,45 @@ def common(monkeypatch: pytest.MonkeyPatch) -> Any:
     import gpu_common
 
     return gpu_common
+
+
+def wall(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_a_row_of_inference(common: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import gpu_inference as script
+
+    monkeypatch.setattr(script, "interleaved", lambda runs, rounds: common.interleaved(runs, rounds, wall))
+    monkeypatch.setitem(script.BUILDERS, "ours", script._backend("auto"))
+    names, card = ("eager", "AMP", "graphs"), common.Card("none", 1e9, 1e9)
+    for name in ("espnetv2_s0_5", "espnetv2_seg_s0_5"):
+        monkeypatch.setitem(script.CASES, "tiny", (name, 2, 32, 48))
+        case, ours, eager, amp, graphs, _, first, floor, over, difference = cells(
+            script.measured("tiny", torch.float32, names, 1, card, "cpu")
+        )
+        assert (case, graphs) == ("tiny", "-")
+        assert min(float(ours.strip("*")), float(eager), float(amp), float(first), float(floor), float(over)) > 0
+        assert float(difference) < 1e-3
+        # Without a GPU there are no graphs, and a contender that fails is told of and left out.
+        assert 'tiny: graphs fails: UserError: [\'the backend "graphs" is for a GPU' in capsys.readouterr().out
+
+
+def test_a_row_of_training(common: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gpu_training as script
+
+    monkeypatch.setattr(script, "interleaved", lambda runs, rounds: common.interleaved(runs, rounds, wall))
+    monkeypatch.setitem(script.CASES, "tiny", ("espnetv2_seg_s0_5", 2, 32, 48))
+    monkeypatch.setattr(script, "FAR", 10.0)
+    row = cells(script.measured("tiny", ("channels-last AMP", "plain float32"), 1, common.Card("none", 1e9, 1e9), "cpu"))
+    assert row[0] == "tiny"
+    assert min(float(cell.strip("*")) for cell in row[1:]) > 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -228,7 +228,8 @@ def _is_usual(layer: nn.Module) -> bool:
 
 def _takes(image: Tensor) -> bool:
     return (
-        image.ndim == 4
+        image.device.type in ("cpu", "cuda")
+        and image.ndim == 4
         and image.shape[1] == 3
         and 0 < image.numel() <= _MOST
         and not (image.requires_grad and torch.is_grad_enabled())

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from espnetv2.acceleration import operators as cpu
 from espnetv2.acceleration import training
 from espnetv2.acceleration.compiler import KernelsUnavailableError
 from espnetv2.acceleration.gpu import operators, trial
+from espnetv2.acceleration.gpu.normalise import norm_act
 from espnetv2.acceleration.training import accelerate_training
 from networks import trained_like
 
 
 @pytest.fixture
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.operators, "usable", lambda *_: False)
+    monkeypatch.setattr(cpu, "usable", lambda *_: False)
     monkeypatch.setattr(operators, "usable", lambda *_: True)
     monkeypatch.setattr(training, "check_training_kernels", lambda _: None)
 
@@ -41,7 +44,13 @@ def test_the_step_is_the_plain_one(name: str, monkeypatch: pytest.MonkeyPatch) -
     accelerate_training(fast, "cuda")
     calls: list[int] = []
     run = operators.branches
-    monkeypatch.setattr(operators, "branches", lambda *given: calls.append(1) or run(*given))
+
+    def counted(x: Tensor, weight: Tensor, dilations: list[int], stride: int) -> Tensor:
+        calls.append(stride)
+        out: Tensor = run(x, weight, dilations, stride)
+        return out
+
+    monkeypatch.setattr(operators, "branches", counted)
     images = torch.randn(2, 3, 45, 54, dtype=torch.float64)
     for ours, theirs in zip(step(fast, images), step(plain, images), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-7, atol=1e-9)
@@ -63,10 +72,11 @@ def test_without_triton_the_network_stays_as_it_was(monkeypatch: pytest.MonkeyPa
 def test_wrong_results_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "has_triton", lambda: True)
     trial.check_training_kernels(torch.device("cpu"))
-    run = trial.norm_act
-    monkeypatch.setattr(
-        trial, "norm_act", lambda x, *given, **named: run(x, *given, **named) * (1 + (x.dtype == torch.float32))
-    )
+
+    def wrong(x: Tensor, *given: Any, **named: Any) -> Tensor:
+        return norm_act(x, *given, **named) * (1.001 if x.dtype == torch.float32 else 1)
+
+    monkeypatch.setattr(trial, "norm_act", wrong)
     with pytest.raises(KernelsUnavailableError, match="wrong results"):
         trial.check_training_kernels(torch.device("cpu"))
 

@@ -89,7 +89,7 @@ def test_branches_of_any_size(height: int, width: int, stride: int) -> None:
 
 
 @kinds
-@pytest.mark.parametrize(("stride", "dilations"), [(1, DILATIONS[0]), (2, DILATIONS[0]), (1, DILATIONS[1]), (2, DILATIONS[2])])
+@pytest.mark.parametrize(("stride", "dilations"), [(1, DILATIONS[0]), (2, DILATIONS[1]), (1, DILATIONS[2])])
 def test_gradients_of_branches(dilations: Sequence[int], stride: int, layout: str, dtype: torch.dtype) -> None:
     from espnetv2.acceleration.gpu.kernels.branches import branches_backward
 
@@ -143,7 +143,7 @@ def test_pointwise_of_thin_maps(height: int, width: int) -> None:
 
 @kinds
 @pytest.mark.parametrize(
-    ("groups", "ins", "outs", "stride", "shuffled"), [(1, 3, 16, 2, False), (3, 2, 3, 1, False), (4, 5, 1, 1, True)]
+    ("groups", "ins", "outs", "stride", "shuffled"), [(1, 3, 16, 2, False), (3, 2, 3, 1, False), (2, 5, 1, 1, True)]
 )
 def test_convolve(groups: int, ins: int, outs: int, stride: int, shuffled: bool, layout: str, dtype: torch.dtype) -> None:
     from espnetv2.acceleration.gpu.kernels.convolve import convolve

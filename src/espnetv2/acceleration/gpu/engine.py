@@ -99,12 +99,15 @@ class Engine:
         return function
 
     def _named(self, image: Tensor) -> Function:
-        known, function = self._backend in self._built, self._build(self._backend)
-        if not known and not self._judge(image)(function(image)):
-            raise RuntimeError(f"{self._backend} gives another answer than the plain network")
-        return function
+        if self._backend not in self._built:
+            function = self._builders[self._backend]()
+            if not self._judge(image)(function(image)):
+                raise RuntimeError(f"{self._backend} gives another answer than the plain network")
+            self._built[self._backend] = function
+        return self._built[self._backend]
 
     def _fastest(self, image: Tensor) -> Function:
+        log.info("measuring what is fastest for images %s on this GPU, once (up to a minute)", tuple(image.shape))
         names = ("eager", "streams", "graphs", *(("fused",) if has_triton() else ()))
         candidates = {name: functools.partial(self._build, name) for name in names}
         _, best = choose(self._key(image), candidates, image, self._judge(image), _seconds)
