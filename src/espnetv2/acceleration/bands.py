@@ -18,6 +18,7 @@ import numpy.typing as npt
 Matrix = npt.NDArray[np.float32]
 Taps = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 """The first input that each output needs, and weights (outputs, taps, 3) for a convolution's three shifts along an axis."""
+_Shares = list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]
 
 
 class CBand(ctypes.Structure):
@@ -123,9 +124,6 @@ def plain_taps(side: int) -> Taps:
     """The same for a convolution at the input's own size."""
     itself = [(np.arange(side), np.ones(side))]
     return _taps(itself, side, itself, side)
-
-
-_Shares = list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]
 
 
 def _between(inputs: int, outputs: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:

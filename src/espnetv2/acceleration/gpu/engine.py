@@ -78,8 +78,8 @@ class Engine:
 
     def _function(self, key: Hashable, image: Tensor) -> Function:
         if image.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-            # A graph of the caller's, which does not keep what ours would read.
-            return self._build("streams") if self._backend == "streams" else self._eager
+            # A graph of the caller's, which does not keep what ours would read; nor must anything be built meanwhile.
+            return self._built.get("streams", self._eager) if self._backend == "streams" else self._eager
         with self._lock:
             found = self._functions.get(key)
             if found is not None:

@@ -67,6 +67,8 @@ class Graphs:
                 found = self._capture(image)
             self._graphs[key] = found
             found.image.copy_(image)
+            # It was made on the stream of the first call, and may be freed while this one still runs.
+            found.image.record_stream(here)
             found.graph.replay()
             answer = found.answer.clone()
             ended.record(here)
