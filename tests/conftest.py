@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from helpers import WEIGHTS, Outcome, Run
 def pytest_configure() -> None:
     """The tests run side by side, one core each."""
     torch.set_num_threads(1)
+    # Without a GPU its kernels are tested in Triton's interpreter, which has to be asked for before Triton is imported.
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(autouse=True)

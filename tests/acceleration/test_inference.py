@@ -23,36 +23,14 @@ from espnetv2.models.segmentation import SegmentationModel
 from espnetv2.weights.catalogue import released
 from espnetv2.weights.download import is_local
 from helpers import SAMPLE
+from networks import exactly, trained_like
 
 WIDTHS = ("0_5", "1_0", "1_25", "1_5", "2_0")
 NAMES = [f"espnetv2_s{width}" for width in (*WIDTHS, "1_75")] + [f"espnetv2_seg_s{width}" for width in WIDTHS]
 
 
-def trained_like(name: str, classes: int = 21) -> Network:
-    """Random, but with statistics, shifts and slopes that matter."""
-    torch.manual_seed(0)
-    model = espnetv2.create_model(name, num_classes=classes)
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            assert layer.running_mean is not None
-            assert layer.running_var is not None
-            layer.running_mean.normal_(0, 0.3)
-            layer.running_var.uniform_(0.5, 2)
-            layer.weight.data.uniform_(0.5, 1.5)
-            layer.bias.data.normal_(0, 0.3)
-        if isinstance(layer, nn.PReLU):
-            layer.weight.data.uniform_(-0.2, 0.5)
-    return model.eval()
-
-
 def farthest(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max())
-
-
-@torch.no_grad()
-def exactly(model: Network, image: torch.Tensor) -> torch.Tensor:
-    logits: torch.Tensor = copy.deepcopy(model).double()(image.double())
-    return logits
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float32]
+Taps = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+"""The first input that each output needs, and weights (outputs, taps, 3) for a convolution's three shifts along an axis."""
+_Shares = list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]
 
 
 class CBand(ctypes.Structure):
@@ -99,6 +102,55 @@ def bilinear_band(inputs: int, outputs: int, *, transposed: bool = False) -> Ban
     """Band of linear interpolation, or of its transpose."""
     matrix = bilinear(inputs, outputs)
     return Band.of(matrix.T if transposed else matrix)
+
+
+def enlarged_taps(inputs: int, inner: int) -> Taps:
+    """Along one axis, what "enlarge, read the inner neighbour before, at, after, average back" makes of the input."""
+    rows = np.arange(inputs)
+    start, end = rows * inner // inputs, -(-(rows + 1) * inner // inputs)
+    averaged = [(start + offset, (start + offset < end) / (end - start)) for offset in range(int((end - start).max()))]
+    low, high, share = _between(inputs, inner)
+    return _taps(averaged, inner, [(low, 1 - share), (high, share)], inputs)
+
+
+def reduced_taps(inner: int, outputs: int) -> Taps:
+    """Along one axis, what "read the neighbour before, at, after, enlarge" makes of a reduced map."""
+    low, high, share = _between(inner, outputs)
+    itself = np.arange(inner)
+    return _taps([(low, 1 - share), (high, share)], inner, [(itself, np.ones(inner))], inner)
+
+
+def plain_taps(side: int) -> Taps:
+    """The same for a convolution at the input's own size."""
+    itself = [(np.arange(side), np.ones(side))]
+    return _taps(itself, side, itself, side)
+
+
+def _between(inputs: int, outputs: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """For linear interpolation with aligned corners: the inputs below and above, and the share of the latter."""
+    step = (inputs - 1) / (outputs - 1) if outputs > 1 else 0.0
+    place = (np.arange(outputs, dtype=np.float32) * np.float32(step)).astype(np.float64)
+    low = np.minimum(place.astype(np.int64), inputs - 1)
+    return low, np.minimum(low + 1, inputs - 1), place - low
+
+
+def _taps(averaged: _Shares, inner: int, read: _Shares, inputs: int) -> Taps:
+    """Weights of inputs: outputs average places of the convolution, which reads ``inner`` places, each a mean of inputs."""
+    places = np.stack([place for place, share in averaged])
+    used = np.stack([share > 0 for _, share in averaged])
+    reached = [source[np.clip(places + shift, 0, inner - 1)] for source, _ in read for shift in (-1, 0, 1)]
+    first = np.min([np.where(used, source, inputs).min(0) for source in reached], axis=0)
+    last = np.max([np.where(used, source, -1).max(0) for source in reached], axis=0)
+    taps = int((last - first).max()) + 1
+    first = np.minimum(first, inputs - taps)
+    weight = np.zeros((len(first), taps, 3))
+    for place, share in averaged:
+        for shift in range(3):
+            at = place + shift - 1
+            y = np.flatnonzero((share > 0) & (at >= 0) & (at < inner))
+            for source, part in read:
+                weight[y, source[at[y]] - first[y], shift] += share[y] * part[at[y]]
+    return first.astype(np.int32), weight.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""``accelerate``: the same network, the same answer, in the package's own kernels."""
+"""``accelerate``: the same network, the same answer, faster on a CPU or a GPU."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from espnetv2.acceleration.backends import Backend, check_backend
 from espnetv2.acceleration.compiler import KernelsUnavailableError, kernels
 from espnetv2.acceleration.plan import Packed, Plan, build_plan, outputs
 from espnetv2.errors import UserError
@@ -19,6 +22,7 @@ from espnetv2.models.decoders.pyramid import PyramidDecoder
 from espnetv2.models.segmentation import SegmentationModel
 
 if TYPE_CHECKING:
+    from espnetv2.acceleration.gpu.engine import Engine
     from espnetv2.info import ModelInfo
     from espnetv2.models.network import Network
 
@@ -35,27 +39,49 @@ class AcceleratedModel(nn.Module):
 
     Attributes:
         plain: the network itself, which answers where the kernels cannot.
-        reason: why the kernels are not used at all, or None.
+        backend: how the network is run on a GPU.
         info: what the weights are.
         num_classes: outputs of the network.
     """
 
-    def __init__(self, model: Network, output: Output) -> None:
+    def __init__(self, model: Network, output: Output, backend: Backend = "auto") -> None:
         super().__init__()
+        self.backend = backend
         self.plain = copy.deepcopy(model).requires_grad_(False)
         self.output = output
         self.info: ModelInfo | None = model.info
-        self.reason = _why_not(model, output)
-        self.num_classes = model.num_classes if self.reason is not None else outputs(model)
+        replaceable = isinstance(model, ClassificationModel) or isinstance(model.decoder, PyramidDecoder)
+        self.num_classes = outputs(model) if replaceable else model.num_classes
         self.winners = min(self.num_classes, len(model.info.classes)) if model.info is not None else self.num_classes
         self._packed = Packed()
         self._plans: OrderedDict[tuple[int, int, int], Plan] = OrderedDict()
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def reason(self) -> str | None:
+        """Why the kernels for a CPU are not used, or None where they are."""
+        parameter = next(self.plain.parameters())
+        if self.backend == "eager":
+            return 'the backend "eager" was asked for'
+        if parameter.device.type != "cpu":
+            return f"the model is on {parameter.device}, and the kernels are for the CPU"
+        if parameter.dtype != torch.float32:
+            return f"the model is {str(parameter.dtype).removeprefix('torch.')}, and the kernels are for float32"
+        return self._obstacle
+
+    @functools.cached_property
+    def _obstacle(self) -> str | None:
+        return _why_not(self.plain, self.output)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits, or the class map (N, H, W) resp. classes (N), of an image (N, 3, H, W)."""
-        if self.reason is not None or not _takes(image) or next(self.plain.parameters()).device.type != "cpu":
+        parameter = next(self.plain.parameters())
+        if self.training or not _takes(image) or image.device != parameter.device or image.dtype != parameter.dtype:
             return self._plainly(image)
-        if next(self.plain.parameters()).dtype != torch.float32 or self.training:
+        if image.device.type == "cuda" and self.backend != "eager":
+            return self._on_gpu(image.device)(image)
+        if self.reason is not None:
             return self._plainly(image)
         answer = self._plan((image.shape[0], image.shape[2], image.shape[3]))(image)
         if self.output == "classes" and isinstance(self.plain, ClassificationModel):
@@ -84,10 +110,26 @@ class AcceleratedModel(nn.Module):
     def _forget(self) -> None:
         self._packed = Packed()
         self._plans.clear()
+        self._engine = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without plans, which point into memory that a copy does not have."""
-        return self.__dict__ | {"_packed": Packed(), "_plans": OrderedDict()}
+        """Without plans, which point into memory that a copy does not have, and what else belongs to this process."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_packed", "_plans", "_engine", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As of any module, prepared anew."""
+        self.__dict__.update(state)
+        self._packed, self._plans, self._engine, self._lock = Packed(), OrderedDict(), None, threading.Lock()
+
+    def _on_gpu(self, device: torch.device) -> Engine:
+        with self._lock:
+            if self._engine is None or self._engine.device != device:
+                from espnetv2.acceleration.gpu.engine import Engine
+
+                segments = self.output == "classes" and isinstance(self.plain, SegmentationModel)
+                winners = self.winners if segments and self.winners <= MOST_CLASSES else None
+                self._engine = Engine(self.plain, self.backend, self._answer, winners)
+            return self._engine
 
     def plan(self, height: int, width: int, pictures: int = 1) -> Plan:
         """The operations for one input size, for whoever measures them.
@@ -112,31 +154,40 @@ class AcceleratedModel(nn.Module):
 
     @torch.no_grad()
     def _plainly(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.plain(image)
+        return self._answer(self.plain(image))
+
+    def _answer(self, logits: Tensor) -> Tensor:
         if self.output == "logits":
             return logits
         found = logits[:, : self.winners].max(1).indices
         return found if isinstance(self.plain, ClassificationModel) else found.to(_map_type(self.winners))
 
 
-def accelerate(model: Network, *, output: Output = "logits") -> AcceleratedModel:
-    """The same function as ``model``, several times faster on a CPU, for inference alone.
+def accelerate(model: Network, *, output: Output = "logits", backend: Backend = "auto") -> AcceleratedModel:
+    """The same function as ``model``, several times faster, for inference alone.
 
-    The result holds a copy of the weights: what happens to ``model`` afterwards does not reach it. Kernels are compiled at
-    the first use on a machine, which takes seconds and is logged. Where they cannot be used (no C compiler, the decoder
-    "psp", an image that is not float32 on the CPU) the plain network answers, and a line in the log says why.
+    The result holds a copy of the weights: what happens to ``model`` afterwards does not reach it. It may be moved to
+    another device or type, where it goes on with what is fastest there.
+
+    On a CPU, kernels are compiled at the first use on a machine, which takes seconds and is logged. Where they cannot be used
+    (no C compiler, the decoder "psp", an image that is not float32) the plain network answers, and a line in the log says
+    why. On a GPU, what is fastest is measured for every shape of image that comes a third time, and kept for later
+    processes; where anything of it fails, the plain network answers, and the log says so.
 
     Args:
         model: a network of ``create_model``, in evaluation mode.
         output: ``logits``, or ``classes``: for segmentation the class map (N, H, W), uint8, without ever having logits at the
             image's resolution (int32 beyond 256 classes); for classification the most probable class (N), int64. Outputs
             that are no class, such as the Cityscapes networks' 20th, never win.
+        backend: ``auto``; ``eager``, torch's own operators as they are; or for a GPU ``streams`` (an EESP unit's branches side
+            by side), ``graphs`` (a CUDA graph for each shape), ``compile`` (``torch.compile``) or ``fused`` (this package's
+            Triton kernels, in graphs; float32 without TF32).
 
     Returns:
-        a module that takes float32 (N, 3, H, W) of any size, batch and memory layout. It may be called from several threads.
+        a module that takes (N, 3, H, W) of any size, batch and memory layout. It may be called from several threads.
 
     Raises:
-        UserError: the model is in training mode, or ``output`` is neither of the two.
+        UserError: the model is in training mode; ``output`` or ``backend`` is none of these, or the backend cannot be had.
     """
     if output not in ("logits", "classes"):
         raise UserError(f'no output "{output}": choose "logits" or "classes"')
@@ -144,20 +195,17 @@ def accelerate(model: Network, *, output: Output = "logits") -> AcceleratedModel
         raise UserError(f"{type(model).__name__} is no network of this package: make one with espnetv2.create_model")
     if model.training:
         raise UserError("the model is in training mode, in which its answers depend on the batch: call model.eval() first")
-    made = AcceleratedModel(model, output).eval()
-    if made.reason is not None:
-        log.info("running on torch's own operators, which are slower here: %s", made.reason)
+    device = next(model.parameters()).device.type
+    check_backend(backend, device)
+    made = AcceleratedModel(model, output, backend).eval()
+    if device == "cpu" and backend == "auto" and (reason := made.reason) is not None:
+        log.info("running on torch's own operators, which are slower here: %s", reason)
     return made
 
 
 def _why_not(model: Network, output: Output) -> str | None:
     if isinstance(model, SegmentationModel) and not isinstance(model.decoder, PyramidDecoder):
         return 'there are kernels for the decoder "pyramid" only'
-    parameter = next(model.parameters())
-    if parameter.device.type != "cpu":
-        return f"the model is on {parameter.device}, and the kernels are for the CPU"
-    if parameter.dtype != torch.float32:
-        return f"the model is {str(parameter.dtype).removeprefix('torch.')}, and the kernels are for float32"
     if output == "classes" and isinstance(model, SegmentationModel) and model.num_classes > MOST_CLASSES:
         return f"class maps of the kernels hold at most {MOST_CLASSES} classes"
     if not all(_is_usual(layer) for layer in model.modules()):
@@ -180,13 +228,12 @@ def _is_usual(layer: nn.Module) -> bool:
 
 def _takes(image: Tensor) -> bool:
     return (
-        image.device.type == "cpu"
-        and image.dtype == torch.float32
+        image.device.type in ("cpu", "cuda")
         and image.ndim == 4
         and image.shape[1] == 3
         and 0 < image.numel() <= _MOST
         and not (image.requires_grad and torch.is_grad_enabled())
-        and not torch.is_autocast_enabled("cpu")
+        and not torch.is_autocast_enabled(image.device.type)
         and not torch.compiler.is_compiling()
         and type(image) in (Tensor, nn.Parameter)
     )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from espnetv2.acceleration.bands import Band, CBand, bilinear, bilinear_band, pooling
+from espnetv2.acceleration.bands import Band, CBand, bilinear, bilinear_band, enlarged_taps, pooling
 from espnetv2.acceleration.compiler import kernels, vector_lanes
 from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.decoders.pyramid import EfficientPyramidPool, GatedProjection, PyramidDecoder, PyramidStage
@@ -639,33 +639,6 @@ def _stage_weights(pool: EfficientPyramidPool, stages: Sequence[PyramidStage], p
     return tuple(np.ascontiguousarray(values, np.float32) for values in (_blocked(taps), scales, shifts, slopes))
 
 
-def _composite(inputs: int, inner: int) -> tuple[npt.NDArray[np.int32], Floats]:
-    """Along one axis, what "resize, read the inner neighbour before, at, after, average back" makes of the input.
-
-    Returns:
-        the first input that each output needs, and the weights (outputs, taps, 3).
-    """
-    step = (inputs - 1) / (inner - 1) if inner > 1 else 0.0
-    place = (np.arange(inner, dtype=np.float32) * np.float32(step)).astype(np.float64)
-    low = np.minimum(place.astype(np.int64), inputs - 1)
-    high, share = np.minimum(low + 1, inputs - 1), place - low
-    rows = np.arange(inputs)
-    start, end = rows * inner // inputs, -(-(rows + 1) * inner // inputs)
-    first = low[np.maximum(start - 1, 0)]
-    taps = int((high[np.minimum(end, inner - 1)] - first).max()) + 1
-    first = np.minimum(first, inputs - taps)
-    weight = np.zeros((inputs, taps, 3))
-    for offset in range(int((end - start).max())):
-        for shift in range(3):
-            read = start + offset + shift - 1
-            used = (start + offset < end) & (read >= 0) & (read < inner)
-            y, at = rows[used], read[used]
-            mean = 1 / (end - start)[used]
-            weight[y, low[at] - first[y], shift] += mean * (1 - share[at])
-            weight[y, high[at] - first[y], shift] += mean * share[at]
-    return first.astype(np.int32), weight.astype(np.float32)
-
-
 @functools.lru_cache(maxsize=64)
 def _plan_stages(size: tuple[int, int], inner: tuple[tuple[int, int, float], ...]) -> tuple[tuple[CPlanStage, ...], list[Any]]:
     kept: list[Any] = []
@@ -674,7 +647,7 @@ def _plan_stages(size: tuple[int, int], inner: tuple[tuple[int, int, float], ...
         stage = CPlanStage(kind=0 if scale == 1.0 else 1 if scale > 1.0 else 2, height=height, width=width)
         if scale > 1.0:
             for name, inputs, outputs in (("rows", size[0], height), ("columns", size[1], width)):
-                first, weight = _composite(inputs, outputs)
+                first, weight = enlarged_taps(inputs, outputs)
                 kept += [first, weight]
                 setattr(stage, name, CComposite(weight.shape[1], first.ctypes.data, weight.ctypes.data))
         elif scale < 1.0:

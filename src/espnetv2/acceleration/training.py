@@ -1,4 +1,4 @@
-"""A faster training step on a CPU: the network's own layers, whose forward and backward run in the kernels.
+"""A faster training step: the network's own layers, whose forward and backward run in this package's kernels.
 
 A layer keeps its parameters, their names and its place; only its class changes, to one that computes the same function.
 """
@@ -11,23 +11,30 @@ from torch import Tensor, nn
 from espnetv2.acceleration import operators
 from espnetv2.acceleration.bands import Scale
 from espnetv2.acceleration.compiler import kernels
+from espnetv2.acceleration.gpu import normalise as gpu_normalise
+from espnetv2.acceleration.gpu import operators as gpu
+from espnetv2.acceleration.gpu.trial import check_training_kernels
 from espnetv2.models.decoders.pyramid import EfficientPyramidPool, PyramidStage
 from espnetv2.models.eesp import EESP, SplitTransformMerge, StridedEESP
 from espnetv2.models.layers import BNAct, ConvBN, ConvBNAct, Resize, average_pool, spatial_size
 
 
-def accelerate_training(network: nn.Module) -> None:
+def accelerate_training(network: nn.Module, device: str = "cpu") -> None:
     """Let every layer of ``network`` that has a faster form take it, in place.
 
-    Tensors that the kernels cannot take (not on the CPU, not float32, under autocast) go the plain way.
+    Tensors that the kernels cannot take go the plain way: on a CPU what is not float32 or is under autocast, on a GPU float64.
 
     Args:
         network: in the layout and with the kind of normalisation that it will train with.
+        device: what it will train on: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         KernelsUnavailableError: says why; the network is as it was.
     """
-    kernels()
+    if torch.device(device).type == "cuda":
+        check_training_kernels(torch.device(device))
+    else:
+        kernels()
     for module in network.modules():
         faster = _FASTER.get(type(module))
         if faster is not None:
@@ -131,6 +138,9 @@ def _merged(unit: SplitTransformMerge, x: Tensor, act: nn.PReLU | None, residual
         fused = operators.depthwise_pyramid(
             reduced, [b.weight for b in branches], [b.dilation[0] for b in branches], branches[0].stride[0]
         )
+    elif gpu.usable(reduced, reduced.shape):
+        weights = torch.stack([branch.weight[:, 0] for branch in branches])
+        fused = gpu.branches(reduced, weights, [b.dilation[0] for b in branches], branches[0].stride[0])
     else:
         outputs: list[Tensor] = [branches[0](reduced)]
         for branch in branches[1:]:
@@ -148,15 +158,14 @@ def _activate(act: nn.PReLU, x: Tensor, residual: Tensor | None) -> Tensor:
 
 def _normalise(bn: nn.Module, act: nn.PReLU | None, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """Normalise, add the residual, activate. Normalisation over several processes stays with its own class."""
-    if (
-        type(bn) is nn.BatchNorm2d
-        and _is_usual(bn)
-        and operators.usable(x, bn.weight)
-        and (not bn.training or operators.rows(x) > 1)
-    ):
-        mean, variance = _statistics(bn, x)
+    if type(bn) is nn.BatchNorm2d and _is_usual(bn) and (not bn.training or operators.rows(x) > 1):
         slope = None if act is None else act.weight
-        return operators.norm_act(x, bn.weight, bn.bias, mean, variance, bn.eps, slope, residual, batch=bn.training)
+        if operators.usable(x, bn.weight):
+            mean, variance = _statistics(bn, x)
+            return operators.norm_act(x, bn.weight, bn.bias, mean, variance, bn.eps, slope, residual, batch=bn.training)
+        if gpu.usable(x, x.shape):
+            mean, inverse = _gpu_statistics(bn, x)
+            return gpu_normalise.norm_act(x, bn.weight, bn.bias, mean, inverse, slope, residual, batch=bn.training)
     out: Tensor = bn(x)
     if residual is not None:
         out = out + residual
@@ -169,16 +178,35 @@ def _is_usual(bn: nn.BatchNorm2d) -> bool:
 
 @torch.no_grad()
 def _statistics(bn: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What to normalise by: in training the batch's own, which also move the running ones."""
+    """Mean and variance to normalise by: in training the batch's own, which also move the running ones."""
+    if not bn.training:
+        return _running(bn)
+    mean, variance = operators.moments(x)
+    _move_running(bn, mean, variance, operators.rows(x))
+    return mean, variance
+
+
+@torch.no_grad()
+def _gpu_statistics(bn: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, with 1 over the standard deviation."""
+    if not bn.training:
+        mean, variance = _running(bn)
+        return mean, torch.rsqrt(variance + bn.eps)
+    mean, inverse = gpu_normalise.moments(x, bn.eps)
+    _move_running(bn, mean, inverse**-2 - bn.eps, operators.rows(x))
+    return mean, inverse
+
+
+def _running(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     assert bn.running_mean is not None
     assert bn.running_var is not None
-    if not bn.training:
-        return bn.running_mean, bn.running_var
-    mean, variance = operators.moments(x)
-    count = operators.rows(x)
+    return bn.running_mean, bn.running_var
+
+
+def _move_running(bn: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    running_mean, running_variance = _running(bn)
     assert bn.num_batches_tracked is not None
     assert bn.momentum is not None
     bn.num_batches_tracked += 1
-    bn.running_mean.lerp_(mean, bn.momentum)
-    bn.running_var.lerp_(variance * (count / (count - 1)), bn.momentum)
-    return mean, variance
+    running_mean.lerp_(mean, bn.momentum)
+    running_variance.lerp_(variance * (count / (count - 1)), bn.momentum)

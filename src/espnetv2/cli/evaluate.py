@@ -29,6 +29,7 @@ def evaluate(
         int, typer.Option("--devices", min=1, metavar="N", help="Processes to share the work, one a device.")
     ] = 1,
     batch: options.Batch = None,
+    backend: options.Backend = "auto",
     no_accelerate: options.NoAccelerate = False,
     weights_dir: options.WeightsDir = None,
     json: options.Json = False,
@@ -44,7 +45,7 @@ def evaluate(
 
     labelled = open_dataset(dataset, data, split, mask_scale=mask_scale)
     wanted = parse_size(size) if size else None
-    choices = PredictorOptions(model, weights, device, wanted, batch, weights_dir, accelerate=not no_accelerate)
+    choices = PredictorOptions(model, weights, device, wanted, batch, weights_dir, not no_accelerate, backend)
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=len(labelled))
         if devices == 1:

@@ -66,9 +66,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torchvision", "safetensors"):
             raise
-        fail(
-            f"this needs {error.name}, which is not installed: pip install espnetv2, or name an exported .onnx file as the model"
-        )
+        fail(f"this needs {error.name}, which is not installed: pip install espnetv2, or name an exported file as the model")
     except BrokenPipeError:
         sys.exit(1)
     if code == INTERRUPTED:

@@ -26,7 +26,11 @@ Batch = Annotated[
     int | None, typer.Option("--batch", min=1, metavar="N", help="Pictures per step; by default 1 on a CPU, 8 on a GPU.")
 ]
 NoAccelerate = Annotated[
-    bool, typer.Option("--no-accelerate", help="On a CPU, use torch's own operators instead of this package's kernels.")
+    bool, typer.Option("--no-accelerate", help="Use torch's own operators instead of this package's kernels: --backend eager.")
+]
+Backend = Annotated[
+    str,
+    typer.Option("--backend", help="How to run the network: auto, eager, and on a GPU streams, graphs, compile or fused."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Data = Annotated[Path, typer.Option("--data", metavar="ROOT", help="The data set's folder.")]

@@ -39,6 +39,7 @@ def predict(
     size: options.Size = None,
     batch: options.Batch = None,
     device: options.Device = "auto",
+    backend: options.Backend = "auto",
     no_accelerate: options.NoAccelerate = False,
     weights_dir: options.WeightsDir = None,
     json: options.Json = False,
@@ -52,7 +53,7 @@ def predict(
     from espnetv2.inference.sources import open_sources
 
     stream = open_sources(sources, exclude=out)
-    predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir, accelerate=not no_accelerate)
+    predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir, backend, accelerate=not no_accelerate)
     if label_ids:
         _check_label_ids(predictor)
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
@@ -79,6 +80,7 @@ def _predictor(
     batch: int | None,
     top_k: int,
     weights_dir: Path | None,
+    backend: str,
     *,
     accelerate: bool,
 ) -> Predictor:
@@ -94,6 +96,7 @@ def _predictor(
         top_k=top_k,
         weights_dir=weights_dir,
         accelerate=accelerate,
+        backend=backend,
     )
 
 

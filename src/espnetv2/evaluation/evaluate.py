@@ -35,6 +35,7 @@ class PredictorOptions:
     batch_size: int | None = None
     weights_dir: Path | None = None
     accelerate: bool = True
+    backend: str = "auto"
 
     def info(self) -> ModelInfo:
         """What the predictor's weights are.
@@ -60,6 +61,7 @@ class PredictorOptions:
             batch_size=self.batch_size,
             weights_dir=self.weights_dir,
             accelerate=self.accelerate,
+            backend=self.backend,
         )
 
 

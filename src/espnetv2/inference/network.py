@@ -1,4 +1,4 @@
-"""Run a network in PyTorch, on a CPU in this package's own kernels."""
+"""Run a network in PyTorch, or in this package's own kernels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from espnetv2.acceleration.backends import check_backend
 from espnetv2.acceleration.inference import accelerate as accelerated
 from espnetv2.device import choose_device
 from espnetv2.errors import UserError
@@ -21,19 +22,19 @@ class NetworkEngine:
     """A network in PyTorch; see ``Predictor`` for the arguments.
 
     Raises:
-        UserError: unknown device; a network without trained weights.
+        UserError: unknown device or backend; a network without trained weights.
     """
 
     def __init__(
-        self, network: Network, device: str, size: tuple[int, int] | None, batch_size: int | None, *, accelerate: bool
+        self, network: Network, device: str, size: tuple[int, int] | None, batch_size: int | None, backend: str
     ) -> None:
         self.device = choose_device(device)
+        chosen = check_backend(backend, self.device.type)
         if network.info is None:
             raise UserError("this model has no trained weights, so it cannot predict: create it with weights=...")
         self.info = network.info
         network = network.to(self.device).eval()
-        faster = accelerate and self.device.type == "cpu"
-        self.model: torch.nn.Module = accelerated(network) if faster else network
+        self.model: torch.nn.Module = network if chosen == "eager" else accelerated(network, backend=chosen)
         self.preprocessing = self.info.preprocessing.resized(*size) if size else self.info.preprocessing
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
 

@@ -37,10 +37,11 @@ class Predictor:
         batch_size: pictures that go through the network together. By default 1 on a CPU, 8 elsewhere.
         top_k: how many classes a classification names.
         weights_dir: folder in which released files are looked for first.
-        accelerate: on a CPU, let ``espnetv2.accelerate`` run the network.
+        accelerate: let ``espnetv2.accelerate`` run the network.
+        backend: how it does so; only ``auto`` and ``eager`` without a GPU.
 
     Raises:
-        UserError: unknown model, weights or device; a network without trained weights; an exported file that does not take
+        UserError: unknown model, weights, device or backend; a network without trained weights; an exported file that does not take
             what is asked for.
     """
 
@@ -55,20 +56,25 @@ class Predictor:
         top_k: int = 5,
         weights_dir: str | Path | None = None,
         accelerate: bool = True,
+        backend: str = "auto",
     ) -> None:
+        if not accelerate and backend not in ("auto", "eager"):
+            raise UserError(f'the backend "{backend}" is not to be had without acceleration: leave one of the two out')
         self._engine: Engine
         if isinstance(model, str | Path) and is_exported(model):
             from espnetv2.inference.exported import ExportedEngine
 
             if weights is not None:
                 raise UserError(f"{model} holds its weights: leave --weights {weights} out")
+            if backend != "auto":
+                raise UserError(f"{model} runs in its own runtime: leave --backend {backend} out")
             self._engine = ExportedEngine(Path(model), device, size, batch_size)
         else:
             from espnetv2.factory import find_network
             from espnetv2.inference.network import NetworkEngine
 
             network = find_network(model, weights, weights_dir) if isinstance(model, str | Path) else model
-            self._engine = NetworkEngine(network, device, size, batch_size, accelerate=accelerate)
+            self._engine = NetworkEngine(network, device, size, batch_size, backend if accelerate else "eager")
         self.info = self._engine.info
         self.preprocessing = self._engine.preprocessing
         self.batch_size = self._engine.batch_size

@@ -104,7 +104,7 @@ def train(
     if first:
         folder.tidy()
         folder.write_recipe(recipe)
-    kernels = accelerator == "cpu" and recipe.channels_last and not recipe.compile and _accelerate(network, say)
+    kernels = not recipe.compile and _accelerate(network, recipe, hardware, accelerator, say)
     module = TrainingModule(network, recipe, training, validation, weights, kernels=kernels)
     if kept is not None:
         module.restore_networks(kept)
@@ -118,13 +118,23 @@ def train(
     return folder.best
 
 
-def _accelerate(network: Network, say: Say) -> bool:
-    try:
-        accelerate_training(network)
-    except KernelsUnavailableError as error:
-        say(f"training with torch's own operators, which takes about twice as long: {error}")
+def _accelerate(network: Network, recipe: Recipe, hardware: Hardware, accelerator: str, say: Say) -> bool:
+    """Let layers take their faster form; returns whether the loss has one, too."""
+    if accelerator not in ("cpu", "cuda") or (accelerator == "cpu" and not recipe.channels_last):
         return False
-    return True
+    try:
+        accelerate_training(network, accelerator if accelerator == "cpu" else f"cuda:{_own_gpu(hardware)}")
+    except KernelsUnavailableError as error:
+        say(f"training with torch's own operators, which are slower: {error}")
+        return False
+    return accelerator == "cpu"
+
+
+def _own_gpu(hardware: Hardware) -> int:
+    """The GPU that was named, or this process's share of several."""
+    index = choose_device(hardware.device).index
+    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
+    return index if index is not None else int(local) % torch.cuda.device_count()
 
 
 def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator: str, precision: Arithmetic) -> None:

@@ -18,6 +18,12 @@ BASE_PLANES = 16
 SMALLEST_SIDE = 5
 
 
+def inner_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width at which a stage of ``scale`` convolves, for an input of ``size``."""
+    height, width = (max(math.ceil(side * scale), SMALLEST_SIDE) for side in size)
+    return height, width
+
+
 class PyramidStage(nn.Module):
     """A depthwise 3x3 convolution seen at another scale: resize, convolve, resize back. (N, C, H, W) -> the same."""
 
@@ -29,8 +35,7 @@ class PyramidStage(nn.Module):
 
     def inner_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width at which the convolution runs, for an input of ``size``."""
-        height, width = (max(math.ceil(side * self.scale), SMALLEST_SIDE) for side in size)
-        return height, width
+        return inner_size(size, self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor
