@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from espnetv2 import weights
     from espnetv2.acceleration.inference import accelerate
+    from espnetv2.benchmarking.benchmark import benchmark
     from espnetv2.errors import UserError
     from espnetv2.factory import create_model
     from espnetv2.inference.predictor import Predictor
     from espnetv2.models.registry import list_models
     from espnetv2.weights.catalogue import list_weights
 
-__all__ = ["Predictor", "UserError", "__version__", "accelerate", "create_model", "list_models", "list_weights", "weights"]
+__all__ = [
+    "Predictor",
+    "UserError",
+    "__version__",
+    "accelerate",
+    "benchmark",
+    "create_model",
+    "list_models",
+    "list_weights",
+    "weights",
+]
 
 __version__ = "0.1.0"
 
@@ -22,6 +33,7 @@ _HOMES = {
     "Predictor": "espnetv2.inference.predictor",
     "UserError": "espnetv2.errors",
     "accelerate": "espnetv2.acceleration.inference",
+    "benchmark": "espnetv2.benchmarking.benchmark",
     "create_model": "espnetv2.factory",
     "list_models": "espnetv2.models.registry",
     "list_weights": "espnetv2.weights.catalogue",

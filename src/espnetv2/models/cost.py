@@ -37,11 +37,22 @@ def multiply_accumulates(model: nn.Module, height: int, width: int) -> int:
     "pyramid" decoder has, is one operation. So counted, the published tables come out to the last digit. The count runs
     on shapes alone, on a copy without data.
     """
+    operations = _operations(model, height, width)
+    return operations.get(torch.ops.aten.convolution, 0) // 2
+
+
+def matrix_multiply_accumulates(model: nn.Module, height: int, width: int) -> int:
+    """Multiply-accumulates of the linear layers and other matrix products for one image, which no published table counts."""
+    operations = _operations(model, height, width)
+    return sum(count for kind, count in operations.items() if kind != torch.ops.aten.convolution) // 2
+
+
+def _operations(model: nn.Module, height: int, width: int) -> dict[object, int]:
     shadow = copy.deepcopy(model).to("meta").eval()
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution: _convolution_operations})
     with torch.no_grad(), counter:
         shadow(torch.empty(1, 3, height, width, device="meta"))
-    return int(counter.get_flop_counts()["Global"][torch.ops.aten.convolution]) // 2
+    return dict(counter.get_flop_counts()["Global"])
 
 
 def _convolution_operations(
