@@ -72,7 +72,9 @@ def benchmark(
         _row(entry, batch, own, times[_base(lineup.entries, entry)], energy)
         for entry, own, energy in zip(lineup.entries, times, energies, strict=True)
     )
-    return Report(machine=machine, rounds=rounds, energy=counted, idle_watts=idle, rows=rows, refused=tuple(lineup.refused))
+    return Report(
+        machine=machine, batch=batch, rounds=rounds, energy=counted, idle_watts=idle, rows=rows, refused=tuple(lineup.refused)
+    )
 
 
 @contextmanager

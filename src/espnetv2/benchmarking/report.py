@@ -126,6 +126,7 @@ class Report(_Part):
     """Everything measured in one run."""
 
     machine: Machine
+    batch: int
     rounds: int
     energy: str
     """The counter, or why there is none."""

@@ -12,7 +12,7 @@ from espnetv2.cli.output import print_json, progress_bar, stderr, stdout
 from espnetv2.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from espnetv2.benchmarking.report import Report
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 def benchmark(
     models: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL...", help="A model of `espnetv2 models`, with .TAG for its weights, a checkpoint or an exported file."
-        ),
+        typer.Argument(metavar="MODEL...", help="NAME[.TAG] of `espnetv2 models`, a checkpoint, or what --against takes."),
     ],
     against: Annotated[
         list[str] | None,
@@ -59,9 +57,13 @@ def benchmark(
     json: options.Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the answer as Markdown.")] = False,
 ) -> int:
-    """Measure size, operations, latency, memory and energy of networks, taking turns, each answer checked before it is timed."""
+    """Measure size, operations, latency, memory and energy of networks side by side.
+
+    Rows take turns, so that a noisy machine favours none, and each row's answer is checked before it is timed. What cannot be
+    measured is named with the reason, and the rest is measured.
+    """
     from espnetv2.benchmarking.benchmark import benchmark
-    from espnetv2.benchmarking.plots import plot_paths, plot_report
+    from espnetv2.benchmarking.plots import plot_paths
     from espnetv2.preprocessing import parse_size
 
     if json and markdown:
@@ -82,7 +84,59 @@ def benchmark(
             progress=_Stages(bar),
         )
     _print(report, json=json, markdown=markdown)
-    drawn = not paths or not report.rows or _drawn(report, paths, plot_report)
-    if not report.rows:
-        return 2
-    return 1 if report.refused or not drawn else 0
+    complete = not report.refused and _drawn(report, paths)
+    return (0 if complete else 1) if report.rows else 2
+
+
+class _Stages:
+    """A bar for each stage of the run."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._stage = ""
+        self._task: TaskID | None = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        # "preparing NAME": the first word is the stage, and what follows only tells where it is.
+        kind = stage.partition(" ")[0]
+        if self._task is None or kind != self._stage:
+            self._stage, self._task = kind, self._bar.add_task(stage, total=total)
+        self._bar.update(self._task, description=stage, completed=done, total=total)
+
+
+def _print(report: Report, *, json: bool, markdown: bool) -> None:
+    from espnetv2.benchmarking import tables
+
+    for refusal in report.refused:
+        _complain(tables.refusal_line(refusal))
+    if json:
+        print_json(report.model_dump(mode="json"))
+    elif markdown:
+        print(tables.markdown(report))
+    else:
+        console = stdout(wide=True)
+        for line in tables.head(report):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for table in tables.tables(report):
+            console.print()
+            console.print(table)
+        console.print()
+        for line in tables.foot(report):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _drawn(report: Report, paths: list[Path]) -> bool:
+    from espnetv2.benchmarking.plots import plot_report
+
+    if not paths:
+        return True
+    try:
+        plot_report(report, paths)
+    except UserError as error:
+        _complain(str(error))
+        return False
+    return True
+
+
+def _complain(line: str) -> None:
+    stderr().print(f"espnetv2: {line}", markup=False, highlight=False, soft_wrap=True)
