@@ -147,5 +147,5 @@ def _row(entry: Entry, batch: int, times: list[list[float]], base: list[list[flo
         ratio=ratio(times, base),
         memory=entry.memory,
         energy=energy,
-        **entry.counts,
+        **entry.costs,
     )

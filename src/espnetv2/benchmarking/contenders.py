@@ -14,7 +14,6 @@ from espnetv2.benchmarking.report import Accuracy, Answer
 from espnetv2.benchmarking.rivals import RIVALS, rival
 from espnetv2.errors import UserError
 from espnetv2.factory import create_model, is_model_name, load_model
-from espnetv2.models.cost import multiply_accumulates
 from espnetv2.models.network import Network
 from espnetv2.models.registry import Task, model_spec
 from espnetv2.weights.checkpoint import load_checkpoint
@@ -124,9 +123,9 @@ def settled(contender: Contender) -> Contender:
     if graph is None:
         return contender
     try:
-        # Tried on shapes alone, a size that is too small is told before any work.
-        multiply_accumulates(graph, *contender.size)
-        if not contender.trained:
+        if contender.trained:
+            graph(random_image(1, contender.size))
+        else:
             _settle(graph, random_image(_SETTLING, contender.size))
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -162,10 +162,11 @@ def _millijoules(row: Row) -> float | None:
 def _latency_title(points: Sequence[Point]) -> str:
     row = points[0].row
     what = f"batch {row.batch}, {row.size}" if len({point.row.size for point in points}) == 1 else f"batch {row.batch}"
-    return f"median latency, ms ({what}, each on its fastest backend)"
+    return f"median latency, ms ({what}, fastest backend)"
 
 
 def _accuracy(axes: Axes, points: Sequence[Point], cost: Callable[[Row], float | None], title: str) -> None:
+    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     shown = [(point, value) for point in points if (value := cost(point.row)) is not None]
@@ -176,9 +177,10 @@ def _accuracy(axes: Axes, points: Sequence[Point], cost: Callable[[Row], float |
         style = "--" if name.endswith("psp") else "-"
         label = name if len(members) > 1 or name not in others else None
         places = [value for value, _ in members], [point.accuracy for _, point in members]
-        axes.plot(*places, style, marker="o", color=colour, lw=1.6, ms=6, label=label)
+        axes.plot(*places, style, marker="o", color=colour, lw=1.6, ms=6, label=label, zorder=2 if name in others else 3)
         for value, point in members:
-            axes.annotate(point.label, (value, point.accuracy), (0, 0), textcoords="offset points", fontsize=8.5, color=colour)
+            text = axes.annotate(point.label, (value, point.accuracy), (0, 0), textcoords="offset points", zorder=4)
+            text.set(fontsize=8.5, color=colour, path_effects=[withStroke(linewidth=2.5, foreground="white")])
     metric = points[0].row.accuracy
     assert metric is not None
     axes.set_xscale("log")
@@ -188,20 +190,27 @@ def _accuracy(axes: Axes, points: Sequence[Point], cost: Callable[[Row], float |
     axes.margins(x=0.12, y=0.12)
     axes.set(xlabel=title, ylabel=f"{NAMES[metric.metric]}, % ({metric.dataset})")
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="lower right", frameon=False, fontsize=9)
+        axes.legend(loc="lower right", frameon=False, fontsize=9, title="width multiplier at each point", title_fontsize=8)
 
 
 def _power(axes: Axes, rows: Sequence[Row], idle: float | None) -> None:
-    for number, row in enumerate(rows):
+    from matplotlib import colormaps
+
+    own = [row.network for row in rows if family(row.network)[0].startswith("ESPNetv2")]
+    others = [row.network for row in rows if row.network not in own]
+    for row in rows:
         assert row.energy is not None
-        name = f"{_short(row.network)}, {row.backend} ({row.energy.watts:.1f} W)"
+        ours = row.network in own
+        place = (own if ours else others).index(row.network)
+        colour = colormaps["Blues"](0.45 + 0.5 * (place + 1) / len(own)) if ours else OTHERS[place % len(OTHERS)]
         seconds, watts = zip(*row.energy.samples, strict=True)
-        axes.plot(seconds, watts, color=[OWN, *OTHERS][number % (1 + len(OTHERS))], lw=1.5, label=name)
+        name = f"{_short(row.network)}, {row.backend}: {row.energy.watts:.1f} W"
+        axes.plot(seconds, watts, "-" if ours else "--", color=colour, lw=1.4, label=name)
     if idle is not None:
-        axes.axhline(idle, color="#999999", ls=":", lw=1.2, label=f"idle ({idle:.1f} W)")
+        axes.axhline(idle, color="#999999", ls=":", lw=1.2, label=f"idle: {idle:.1f} W")
     axes.set_ylim(bottom=0)
     axes.set(xlabel="time of running, s", ylabel="power, W")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _spread_labels(axes: Axes) -> None:

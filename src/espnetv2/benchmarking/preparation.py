@@ -11,18 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from espnetv2.benchmarking.agreement import Array, as_array, check_answer
 from espnetv2.benchmarking.backends import BACKENDS, Backend, Convert, Subject, find_backend
 from espnetv2.benchmarking.contenders import Contender, find_contender, random_image, settled
+from espnetv2.benchmarking.costs import costs
 from espnetv2.benchmarking.memory import Request, measure_memory
 from espnetv2.benchmarking.report import Memory, Refusal
 from espnetv2.benchmarking.runtimes import plain_onnx_run
 from espnetv2.benchmarking.timing import Run
 from espnetv2.errors import UserError
-from espnetv2.models.cost import matrix_multiply_accumulates, multiply_accumulates, parameters, published_parameters
 
 DEFAULT_BACKENDS = {
     "cpu": ("accelerated", "eager", "onnxruntime", "openvino"),
@@ -59,7 +58,7 @@ class Entry:
     run: Run
     checked: str
     """What its answer was compared with."""
-    counts: dict[str, int | None]
+    costs: dict[str, int | None]
     """By the names of the report's fields."""
     memory: Memory | None
 
@@ -117,7 +116,7 @@ class Lineup:
             self._refuse(candidate.contender.name, backend, error)
             return
         memory = _memory(candidate.subject, backend, self.conditions)
-        self.entries.append(Entry(candidate.contender, backend, run, candidate.checked, candidate.counts, memory))
+        self.entries.append(Entry(candidate.contender, backend, run, candidate.checked, candidate.costs, memory))
 
     def _refuse(self, network: str | None, backend: str | None, error: Exception) -> None:
         # A package of others can fail anywhere; whatever it is, the other rows are still worth having.
@@ -135,7 +134,7 @@ class _Candidate:
     subject: Subject
     wanted: Array | None
     checked: str
-    counts: dict[str, int | None]
+    costs: dict[str, int | None]
 
     @classmethod
     def load(cls, name: str, conditions: Conditions) -> _Candidate:
@@ -144,7 +143,7 @@ class _Candidate:
         wanted, checked = _reference(contender, image)
         folder = Path(tempfile.mkdtemp(dir=conditions.folder))
         subject = Subject(contender, image.to(conditions.device), conditions.threads, folder, conditions.convert)
-        return cls(contender, subject, wanted, checked, _counts(contender))
+        return cls(contender, subject, wanted, checked, costs(contender))
 
 
 def _default_backends(device: torch.device) -> list[str]:
@@ -168,23 +167,6 @@ def _check(run: Run, wanted: Array | None) -> None:
         if not np.isfinite(found).all():
             raise UserError("wrong answer: it is not finite")
     check_answer(found, wanted)
-
-
-def _counts(contender: Contender) -> dict[str, int | None]:
-    if contender.graph is None:
-        assert contender.file is not None
-        beside = (contender.file.with_suffix(".bin"), contender.file.with_name(f"{contender.file.name}.data"))
-        files = [contender.file, *(path for path in beside if path.is_file())]
-        return {"weight_bytes": sum(path.stat().st_size for path in files)}
-    network = contender.graph.network
-    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in network.state_dict().items()}
-    return {
-        "parameters": parameters(network),
-        "published_parameters": None if contender.own is None else published_parameters(contender.own),
-        "macs": multiply_accumulates(contender.graph, *contender.size),
-        "matrix_macs": matrix_multiply_accumulates(contender.graph, *contender.size),
-        "weight_bytes": len(save(tensors)),
-    }
 
 
 def _memory(subject: Subject, backend: str, conditions: Conditions) -> Memory | None:
