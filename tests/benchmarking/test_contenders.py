@@ -127,7 +127,7 @@ def test_rivals_of_other_packages_are_asked_for_random_parameters(monkeypatch: p
         ("torchvision:mobilenet_v3_smal", 'did you mean "mobilenet_v3_small"'),
         ("torchvision:ssdlite320_mobilenet_v3_large", "no classifier or segmentation network"),
         ("hub:resnet", "before the colon stands one of timm, torchvision, smp"),
-        ("absent.onnx", "no exported file"),
+        ("absent.onnx", "no such file"),
         ("absent.pth", "no checkpoint file"),
     ],
 )

@@ -90,7 +90,7 @@ def test_files_that_do_not_fit(session: type[Session], file: Path, tmp_path: Pat
     file.write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"cannot be read \(RuntimeError\)"):
         read_signature(file, None, 1)
-    with pytest.raises(UserError, match="no exported file"):
+    with pytest.raises(UserError, match="no such file"):
         read_signature(tmp_path / "absent.onnx", None, 1)
 
 

@@ -76,7 +76,7 @@ def test_plots(run: Run, tmp_path: Path) -> None:
         (("espnetv2_s0_6",), 'did you mean "espnetv2_s0_5"?'),
         (("espnetv2_s0_5", "--backend", "eagr"), 'no backend "eagr": did you mean "eager"?'),
         (("espnetv2_s0_5", "--backend", "graphs", "--device", "cpu"), "graphs is for cuda"),
-        (("absent.onnx",), 'no exported file "absent.onnx"'),
+        (("absent.onnx",), "absent.onnx: there is no such file"),
     ],
 )
 def test_bad_input_is_one_line(run: Run, arguments: tuple[str, ...], message: str) -> None:

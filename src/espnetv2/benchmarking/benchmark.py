@@ -66,7 +66,7 @@ def benchmark(
         lineup.prepare([*models, *against], backends, progress)
         before = watch()
         times = _timed(lineup.entries, rounds, progress)
-        machine = describe(where, cores, before.checks(cores))
+        machine = describe(where, cores, before.checks(cores) if lineup.entries else ())
         counted, energies, idle = _energies(lineup, progress)
     rows = tuple(
         _row(entry, batch, own, times[_base(lineup.entries, entry)], energy)

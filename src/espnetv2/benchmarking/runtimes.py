@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Image = npt.NDArray[np.float32]
+FLOAT32 = ("tensor(float)", "f32")
+"""As ONNX Runtime and OpenVINO call it."""
 FileRun = Callable[[Path, Image, int], Run]
 
 
@@ -40,22 +43,16 @@ def read_signature(path: Path, size: tuple[int, int] | None, batch: int) -> Sign
         UserError: there is no such file, it cannot be read, or it takes another size or batch than asked for.
     """
     if not path.is_file():
-        raise UserError(f'no exported file "{path}": check the path')
-    try:
-        shape, kind, answer = _onnx_shapes(path) if path.suffix.lower() == ".onnx" else _openvino_shapes(path)
-    except UserError:
-        raise
-    except Exception as error:
-        # A damaged file can break a runtime's reader anywhere.
-        raise UserError(f"{path} cannot be read ({type(error).__name__}): export it again") from error
-    if len(shape) != 4 or shape[1] not in (3, None) or "float" not in kind or "16" in kind:
-        raise UserError(f"{path} takes {kind} {shape}, and the benchmark gives float32 images (N, 3, H, W)")
+        raise UserError("there is no such file: check the path")
+    shape, kind, answer = _onnx_shapes(path) if path.suffix.lower() == ".onnx" else _openvino_shapes(path)
+    if len(shape) != 4 or shape[1] not in (3, None) or kind not in FLOAT32:
+        raise UserError(f"it takes {kind} {shape}, and the benchmark gives float32 images (N, 3, H, W)")
     task: Task = "classification" if answer == 2 else "segmentation"
     default = (224, 224) if task == "classification" else (512, 1024)
     wanted = (batch, *(size or (shape[2] or default[0], shape[3] or default[1])))
     for fixed, asked, what in zip((shape[0], shape[2], shape[3]), wanted, ("batch", "height", "width"), strict=True):
         if fixed not in (None, asked):
-            raise UserError(f"{path} is fixed to {what} {fixed} and cannot take {asked}: ask for that, or export it again")
+            raise UserError(f"it is fixed to {what} {fixed} and cannot take {asked}: ask for that, or export it again")
     return Signature(wanted[1:], task, "logits" if answer in (2, 4) else "class map")
 
 
@@ -128,17 +125,29 @@ def _session_run(path: Path, image: Image, threads: int, *, optimise: bool) -> R
 
 
 def _onnx_shapes(path: Path) -> tuple[list[int | None], str, int]:
-    session = _onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    runtime = _onnxruntime()
+    with _reading():
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     taken, given = session.get_inputs()[0], session.get_outputs()[0]
     return [side if isinstance(side, int) else None for side in taken.shape], taken.type, len(given.shape)
 
 
 def _openvino_shapes(path: Path) -> tuple[list[int | None], str, int]:
-    model = _openvino().Core().read_model(str(path))
+    core = _openvino().Core()
+    with _reading():
+        model = core.read_model(str(path))
     shape: Sequence[Any] = list(model.inputs[0].partial_shape)
     sides = [side.get_length() if side.is_static else None for side in shape]
-    kind = model.inputs[0].element_type.to_dtype().__name__
-    return sides, kind, len(model.outputs[0].partial_shape)
+    return sides, model.inputs[0].element_type.get_type_name(), len(model.outputs[0].partial_shape)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Runtimes have exceptions of their own, and a damaged file can break a reader anywhere.
+        raise UserError(f"it cannot be read ({type(error).__name__}): export it again") from error
 
 
 def _onnxruntime() -> Any:

@@ -68,15 +68,12 @@ def head(report: Report) -> list[str]:
 
 
 def foot(report: Report) -> list[str]:
-    """What the columns mean, where the accuracies are from, and what was refused."""
-    refused = [refusal_line(refusal) for refusal in report.refused]
-    if not report.rows:
-        return refused
+    """What the columns mean, and where the accuracies are from."""
     named = {row.accuracy.weights: row.accuracy for row in report.rows if row.accuracy is not None}
     sources = [
         f"accuracy of {weights}: {accuracy.dataset}, {accuracy.size}, {accuracy.origin}" for weights, accuracy in named.items()
     ]
-    return [*LEGEND, *sources, *refused]
+    return [*LEGEND, *sources] if report.rows else []
 
 
 def refusal_line(refusal: Refusal) -> str:
@@ -100,7 +97,8 @@ def markdown(report: Report) -> str:
             f"|{'|'.join('---:' if column.right else '---' for column in columns)}|",
             *(f"| {' | '.join(column.cell(row) or '' for column in columns)} |" for row in rows),
         ]
-    return "\n".join([*lines, "", *(f"- {line}" for line in foot(report))])
+    refused = [refusal_line(refusal) for refusal in report.refused]
+    return "\n".join([*lines, "", *(f"- {line}" for line in foot(report) + refused)])
 
 
 def _parts(report: Report) -> list[tuple[list[_Column], list[Row]]]:
