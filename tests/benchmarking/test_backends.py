@@ -35,7 +35,8 @@ def test_compile_compiles_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     given = subject("espnetv2_s0_5", tmp_path)
     compiled = []
 
-    def remember(graph: Graph) -> Graph:
+    def remember(graph: Graph, *, fullgraph: bool) -> Graph:
+        assert fullgraph
         compiled.append(graph)
         return graph
 

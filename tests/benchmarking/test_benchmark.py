@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +91,24 @@ def test_a_backend_that_answers_wrongly_is_never_timed(monkeypatch: pytest.Monke
     ]
     assert report.refused[0].reason.startswith("wrong answer: it differs from the reference by 1.0e-02")
     assert report.refused[1].reason == "it failed (RuntimeError: segmentation fault, nearly)"
-    assert len(calls) == 1
+    assert len(calls) == timing.WARM_UP
+
+
+def test_a_backend_that_gives_way_to_another_is_not_timed_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def given_up(subject: Subject) -> Callable[[], object]:
+        graph = subject.contender.graph
+        assert graph is not None
+
+        def run() -> object:
+            logging.getLogger("espnetv2.acceleration.gpu.engine").warning("torch's own operators take over: out of memory")
+            return graph(subject.image)
+
+        return run
+
+    monkeypatch.setitem(BACKENDS, "given_up", backend(given_up))
+    report = espnetv2.benchmark(["espnetv2_s0_5"], size=SIZE, backends=["given_up"], device="cpu", rounds=1)
+    assert report.rows == ()
+    assert report.refused[0].reason == "it did not run as asked: torch's own operators take over: out of memory"
 
 
 def test_what_cannot_be_measured_leaves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:

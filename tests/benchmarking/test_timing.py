@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from espnetv2.benchmarking.timing import FEWEST, MOST, PAUSE_S, calls_per_turn, interleaved, ratio, summary
+from espnetv2.benchmarking.timing import FEWEST, MOST, PAUSE_S, WARM_UP, calls_per_turn, interleaved, ratio, summary
 
 
 class FakeTime:
@@ -43,18 +43,18 @@ def test_contenders_take_turns_and_each_round_begins_with_another() -> None:
         done=lambda: steps.append(len(time.log)),
     )
     a, b = ["pause", "a", "a", "a", "a"], ["pause", "b", "b", "b", "b"]
-    assert time.log == ["a", "b", *a, *b, *b, *a]
+    assert time.log == [*["a"] * WARM_UP, *["b"] * WARM_UP, *a, *b, *b, *a]
     assert [[len(turn) for turn in rounds] for rounds in times] == [[3, 3], [3, 3]]
     assert times[0][0] == pytest.approx([0.03] * 3)
     assert times[1][1] == pytest.approx([0.5] * 3)
     assert len(steps) == 4
-    assert time.now == pytest.approx(9 * 0.03 + 9 * 0.5 + 4 * PAUSE_S)
+    assert time.now == pytest.approx(11 * 0.03 + 11 * 0.5 + 4 * PAUSE_S)
 
 
 def test_the_first_call_of_a_turn_is_not_timed() -> None:
     time = FakeTime()
-    # Cold at the very first call and after the pause, then warm.
-    times = interleaved([time.call("a", 9.0, 5.0, 0.1)], 1, clock=time.clock, sleep=time.sleep)
+    # Cold at first and after the pause, then warm.
+    times = interleaved([time.call("a", *[9.0] * WARM_UP, 5.0, 0.1)], 1, clock=time.clock, sleep=time.sleep)
     assert times[0][0] == pytest.approx([0.1] * FEWEST)
 
 

@@ -85,11 +85,16 @@ def _on_torch(request: Request) -> Memory:
     from espnetv2.benchmarking.contenders import find_contender, random_image
 
     torch.set_num_threads(request.threads)
-    contender = find_contender(request.name, request.size, request.batch, request.weights_dir)
     device = torch.device(request.device)
-    image = random_image(request.batch, request.size).to(device)
-    folder = Path(request.file).parent if request.file is not None else Path()
-    run = BACKENDS[request.backend].make(Subject(contender, image, request.threads, folder))
+
+    def load() -> Run:
+        # What is needed no more when the run is made, such as a second copy of the weights, is gone with this function.
+        contender = find_contender(request.name, request.size, request.batch, request.weights_dir)
+        image = random_image(request.batch, request.size).to(device)
+        folder = Path(request.file).parent if request.file is not None else Path()
+        return BACKENDS[request.backend].make(Subject(contender, image, request.threads, folder))
+
+    run = load()
     with torch.inference_mode():
         if device.type != "cuda":
             return _watched(run)

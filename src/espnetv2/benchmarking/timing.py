@@ -15,6 +15,8 @@ Run = Callable[[], object]
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
 
+WARM_UP = 3
+"""``espnetv2.accelerate`` chooses the fastest way on a GPU at the third call."""
 PAUSE_S = 0.1
 """Threads of the runtimes spin for a while after a call, and would take the cores from whoever is next."""
 TURN_S = 0.06
@@ -43,7 +45,8 @@ def interleaved(
         done: called after each turn.
     """
     for run in runs:
-        run()
+        for _ in range(WARM_UP):
+            run()
     times: list[list[list[float]]] = [[] for _ in runs]
     counts = [0] * len(runs)
     for number in range(rounds):
