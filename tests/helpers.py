@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw
 
+from espnetv2.benchmarking.report import Accuracy, Check, Energy, Latency, Machine, Memory, Report, Row
 from espnetv2.weights.catalogue import ReleasedWeights, find_weights
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -23,6 +24,24 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 WEIGHTS = Path(os.environ.get("ESPNETV2_WEIGHTS") or SHARED / "weights")
 SAMPLE = ROOT / "examples" / "street.jpg"
+
+# Published parameters and multiply-accumulates in millions, at 224x224 or 512x1024, with 1000 or 20 outputs.
+PUBLISHED_COSTS = {
+    "espnetv2_s0_5": (1_241_332, 28.38),
+    "espnetv2_s1_0": (1_670_072, 85.72),
+    "espnetv2_s1_25": (1_965_440, 123.40),
+    "espnetv2_s1_5": (2_314_856, 168.60),
+    "espnetv2_s1_75": (2_875_376, 222.74),
+    "espnetv2_s2_0": (3_498_136, 284.81),
+    "espnetv2_seg_s0_5": (80_342, 597.56),
+    "espnetv2_seg_s1_0": (234_010, 1086.59),
+    "espnetv2_seg_s1_5": (468_362, 1714.57),
+    "espnetv2_seg_s2_0": (789_242, 2699.05),
+    "espnetv2_seg_psp_s0_5": (99_418, 564),
+    "espnetv2_seg_psp_s1_0": (340_782, 1689),
+    "espnetv2_seg_psp_s1_5": (725_166, 3361),
+    "espnetv2_seg_psp_s2_0": (1_253_038, 5671),
+}
 
 
 def filled(shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
@@ -151,3 +170,59 @@ def released_entry(name: str) -> ReleasedWeights:
     entry = find_weights(name)
     assert isinstance(entry, ReleasedWeights)
     return entry
+
+
+def benchmark_report() -> Report:
+    """Two own networks, one of them on two backends, and a rival, with energy."""
+    rows = []
+    for network, backend, percent, macs, milliseconds in (
+        ("espnetv2_s0_5", "eager", 57.68, 28_380_000, 20.0),
+        ("espnetv2_s0_5", "accelerated", 57.68, 28_380_000, 2.0),
+        ("espnetv2_s1_0", "accelerated", 66.09, 85_720_000, 4.0),
+        ("torchvision:mobilenet_v2", "eager", 72.15, 299_530_000, 8.0),
+    ):
+        rows.append(
+            Row(
+                network=network,
+                backend=backend,
+                task="classification",
+                size="224x224",
+                batch=1,
+                answer="logits",
+                checked="torch",
+                parameters=1_239_722,
+                published_parameters=1_241_332,
+                macs=macs,
+                matrix_macs=1_020_000,
+                weight_bytes=5_100_000,
+                accuracy=Accuracy(
+                    metric="top1",
+                    percent=percent,
+                    dataset="imagenet1k",
+                    weights=f"{network}.imagenet1k",
+                    size="224x224",
+                    origin="published by the authors",
+                ),
+                latency=Latency(median_ms=milliseconds, p95_ms=1.1 * milliseconds, spread_percent=10.0, calls=9),
+                images_per_second=1e3 / milliseconds,
+                ratio=milliseconds / 2,
+                memory=Memory(resident_bytes=300_000_000, beyond_loading_bytes=10_000_000),
+                energy=Energy(joules_per_image=0.006 * milliseconds, watts=6.0, samples=((0.2, 5.0), (0.4, 7.0))),
+            )
+        )
+    checks = (
+        Check(name="other load", passed=False, detail="others took half"),
+        Check(name="throttling", passed=None, detail="hidden"),
+    )
+    machine = Machine(
+        processor="a processor",
+        cores=2,
+        memory_bytes=8 * 2**30,
+        system="Linux",
+        device="cpu",
+        threads=2,
+        clock="a clock",
+        versions={"torch": "2.9"},
+        checks=checks,
+    )
+    return Report(machine=machine, batch=1, rounds=3, energy="RAPL", idle_watts=3.0, rows=tuple(rows), refused=())

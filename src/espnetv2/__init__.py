@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from espnetv2 import weights
     from espnetv2.acceleration.inference import accelerate
+    from espnetv2.benchmarking.benchmark import benchmark
     from espnetv2.errors import UserError
     from espnetv2.exporting.export import export
     from espnetv2.factory import create_model
@@ -20,6 +21,7 @@ __all__ = [
     "UserError",
     "__version__",
     "accelerate",
+    "benchmark",
     "create_model",
     "export",
     "list_models",
@@ -33,6 +35,7 @@ _HOMES = {
     "Predictor": "espnetv2.inference.predictor",
     "UserError": "espnetv2.errors",
     "accelerate": "espnetv2.acceleration.inference",
+    "benchmark": "espnetv2.benchmarking.benchmark",
     "create_model": "espnetv2.factory",
     "export": "espnetv2.exporting.export",
     "list_models": "espnetv2.models.registry",

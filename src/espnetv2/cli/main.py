@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from espnetv2 import __version__
-from espnetv2.cli import check_data, evaluate, export, models, predict, train
+from espnetv2.cli import benchmark, check_data, evaluate, export, models, predict, train
 from espnetv2.cli.output import LogToStderr, fail
 from espnetv2.errors import UserError
 
@@ -26,6 +26,7 @@ app.command(name="predict")(predict.predict)
 app.command(name="train")(train.train)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="export")(export.export)
+app.command(name="benchmark")(benchmark.benchmark)
 app.command(name="check-data")(check_data.check_data)
 app.command(name="models")(models.models)
 

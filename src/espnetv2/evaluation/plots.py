@@ -36,9 +36,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure in the format of the path's suffix, whole or not at all."""
     with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
+        figure.savefig(partial)
 
 
 def plot_confusion(metrics: Metrics, path: Path) -> None:

@@ -41,8 +41,8 @@ class Predictor:
         backend: how it does so; only ``auto`` and ``eager`` without a GPU.
 
     Raises:
-        UserError: unknown model, weights, device or backend; a network without trained weights; an exported file that does not take
-            what is asked for.
+        UserError: unknown model, weights, device or backend; a network without trained weights; an exported file that does not
+            take what is asked for.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -30,6 +31,15 @@ def published_parameters(model: Network) -> int:
     return total
 
 
+class MultiplyAccumulates(NamedTuple):
+    """Multiply-accumulates for one image, by the kind of layer."""
+
+    convolutions: int
+    """What the published tables count."""
+    matrices: int
+    """Linear layers and other matrix products, which they leave out."""
+
+
 def multiply_accumulates(model: nn.Module, height: int, width: int) -> int:
     """Multiply-accumulates of the convolutions for one image of ``height`` x ``width``; no other layer is counted.
 
@@ -37,11 +47,18 @@ def multiply_accumulates(model: nn.Module, height: int, width: int) -> int:
     "pyramid" decoder has, is one operation. So counted, the published tables come out to the last digit. The count runs
     on shapes alone, on a copy without data.
     """
+    return all_multiply_accumulates(model, height, width).convolutions
+
+
+def all_multiply_accumulates(model: nn.Module, height: int, width: int) -> MultiplyAccumulates:
+    """Those of the convolutions, and of all matrix products beside them."""
     shadow = copy.deepcopy(model).to("meta").eval()
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution: _convolution_operations})
     with torch.no_grad(), counter:
         shadow(torch.empty(1, 3, height, width, device="meta"))
-    return int(counter.get_flop_counts()["Global"][torch.ops.aten.convolution]) // 2
+    operations = dict(counter.get_flop_counts()["Global"])
+    convolutions = int(operations.pop(torch.ops.aten.convolution, 0))
+    return MultiplyAccumulates(convolutions // 2, sum(operations.values()) // 2)
 
 
 def _convolution_operations(

@@ -1,0 +1,151 @@
+"""``benchmark``: measure networks side by side, with a method that cannot fool whoever reads the figures."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from espnetv2.benchmarking.backends import Convert
+from espnetv2.benchmarking.energy import ROUNDS as ENERGY_ROUNDS
+from espnetv2.benchmarking.energy import EnergyUnavailableError, find_counter, idle_power, measure_energy
+from espnetv2.benchmarking.machine import describe, usable_cores, watch
+from espnetv2.benchmarking.preparation import Conditions, Entry, Lineup, Progress
+from espnetv2.benchmarking.report import Energy, Report, Row
+from espnetv2.benchmarking.timing import interleaved, ratio, summary
+from espnetv2.device import choose_device
+
+ROUNDS = 20
+
+
+def benchmark(
+    models: Sequence[str],
+    *,
+    against: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
+    batch: int = 1,
+    backends: Sequence[str] = (),
+    threads: int | None = None,
+    device: str = "auto",
+    rounds: int = ROUNDS,
+    weights_dir: str | Path | None = None,
+    convert: Convert | None = None,
+    progress: Progress = lambda *_: None,
+) -> Report:
+    """Cost, speed, memory and energy of networks on backends.
+
+    Every network gets the same image, float32 (batch, 3, H, W), and gives logits (classification) or a class map
+    (segmentation). Its answer is compared with that of the network as plain torch runs it before anything is timed. What
+    cannot be measured is among ``refused``, with the reason; the rest is measured.
+
+    Args:
+        models: names, ``model.tag`` or checkpoint files. Without a tag the parameters are random.
+        against: rivals, ``timm:NAME``, ``torchvision:NAME``, ``smp:DECODER/ENCODER``, or exported files (.onnx, .xml).
+        size: (height, width) of the input. By default 224x224 for classification, 512x1024 for segmentation.
+        batch: images at once.
+        backends: names of ``BACKENDS``. By default those that are installed and need no minutes to build.
+        threads: on the CPU; by default one for every usable core.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        rounds: turns of each contender.
+        weights_dir: folder in which released weights are looked for first.
+        convert: writes the ONNX file of this package's networks in the place of torch's own exporter.
+        progress: told how far it is.
+
+    Raises:
+        UserError: no such device, or psutil is missing.
+    """
+    where = choose_device(device)
+    cores = threads or usable_cores()
+    watch()
+    with tempfile.TemporaryDirectory() as folder, _settings(cores):
+        released = None if weights_dir is None else str(weights_dir)
+        lineup = Lineup(Conditions(where, cores, size, batch, released, convert, Path(folder)))
+        lineup.prepare([*models, *against], backends, progress)
+        before = watch()
+        times = _timed(lineup.entries, rounds, progress)
+        machine = describe(where, cores, before.checks(cores) if lineup.entries else ())
+        counted, energies, idle = _energies(lineup, progress)
+    rows = tuple(
+        _row(entry, batch, own, times[_base(lineup.entries, entry)], energy)
+        for entry, own, energy in zip(lineup.entries, times, energies, strict=True)
+    )
+    return Report(
+        machine=machine, batch=batch, rounds=rounds, energy=counted, idle_watts=idle, rows=rows, refused=tuple(lineup.refused)
+    )
+
+
+@contextmanager
+def _settings(threads: int) -> Iterator[None]:
+    """Threads, and float32 that is float32 on a GPU too."""
+    usual, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
+        torch.backends.cudnn.allow_tf32 = tf32
+
+
+def _timed(entries: Sequence[Entry], rounds: int, progress: Progress) -> list[list[list[float]]]:
+    done = _Steps("timing", rounds * len(entries), progress)
+    with torch.inference_mode():
+        return interleaved([entry.run for entry in entries], rounds, done=done)
+
+
+def _energies(lineup: Lineup, progress: Progress) -> tuple[str, Sequence[Energy | None], float | None]:
+    nothing: list[Energy | None] = [None] * len(lineup.entries)
+    try:
+        counter = find_counter(lineup.conditions.device)
+    except EnergyUnavailableError as error:
+        return f"not measured: {error}", nothing, None
+    if not lineup.entries:
+        return counter.covers, nothing, None
+    done = _Steps("measuring energy of", ENERGY_ROUNDS * len(lineup.entries), progress)
+    idle = idle_power(counter)
+    with torch.inference_mode():
+        return (
+            counter.covers,
+            measure_energy([entry.run for entry in lineup.entries], lineup.conditions.batch, counter, done=done),
+            idle,
+        )
+
+
+class _Steps:
+    """Counts steps of a stage, and tells."""
+
+    def __init__(self, stage: str, total: int, progress: Progress) -> None:
+        self.stage, self.total, self.progress = stage, total, progress
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+        self.progress(self.stage, self.count, self.total)
+
+
+def _base(entries: Sequence[Entry], entry: Entry) -> int:
+    return next(index for index, other in enumerate(entries) if other.contender.task == entry.contender.task)
+
+
+def _row(entry: Entry, batch: int, times: list[list[float]], base: list[list[float]], energy: Energy | None) -> Row:
+    latency = summary(times)
+    height, width = entry.contender.size
+    return Row(
+        network=entry.contender.name,
+        backend=entry.backend,
+        task=entry.contender.task,
+        size=f"{width}x{height}",
+        batch=batch,
+        answer=entry.contender.answer,
+        checked=entry.checked,
+        accuracy=entry.contender.accuracy,
+        latency=latency,
+        images_per_second=1e3 * batch / latency.median_ms,
+        ratio=ratio(times, base),
+        memory=entry.memory,
+        energy=energy,
+        **entry.costs,
+    )

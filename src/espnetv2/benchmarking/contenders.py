@@ -1,0 +1,181 @@
+"""What takes part: a network by its name, or an exported file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from espnetv2.benchmarking.accuracy import catalogue_accuracy, info_accuracy
+from espnetv2.benchmarking.report import Accuracy, Answer
+from espnetv2.benchmarking.rivals import RIVALS, rival
+from espnetv2.errors import UserError
+from espnetv2.factory import create_model, is_model_name, load_model
+from espnetv2.models.network import Network
+from espnetv2.models.registry import Task, model_spec
+from espnetv2.weights.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    from espnetv2.acceleration.inference import Output
+
+EXPORTED = (".onnx", ".xml")
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors")
+SIZES: dict[Task, tuple[int, int]] = {
+    "classification": model_spec("espnetv2_s1_0").reference_size,
+    "segmentation": model_spec("espnetv2_seg_s1_0").reference_size,
+}
+CLASSES: dict[Task, int] = {"classification": 1000, "segmentation": 20}
+"""Outputs of a rival: those of this package's networks."""
+_SETTLING = 4
+
+
+class Graph(nn.Module):
+    """A network and what its user wants of it: logits of a picture, or the class map.
+
+    Args:
+        network: gives logits (N, classes) or (N, classes, H, W), or a dictionary with them as ``out``.
+        task: which of the two.
+        winners: how many of the outputs are classes.
+    """
+
+    def __init__(self, network: nn.Module, task: Task, winners: int) -> None:
+        super().__init__()
+        self.network = network
+        self.segments = task == "segmentation"
+        self.winners = winners
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image (N, 3, H, W) to logits (N, classes) or class map (N, H, W)."""
+        answer = self.network(image)
+        logits: Tensor = answer["out"] if isinstance(answer, dict) else answer
+        return logits[:, : self.winners].argmax(1) if self.segments else logits
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One network, ready to be put on a backend."""
+
+    name: str
+    task: Task
+    size: tuple[int, int]
+    """Height and width of its input."""
+    answer: Answer
+    accuracy: Accuracy | None = None
+    graph: Graph | None = None
+    """None for an exported file."""
+    trained: bool = False
+    """Whether the graph's parameters are trained ones."""
+    file: Path | None = None
+
+    @property
+    def own(self) -> Network | None:
+        """The network, if it is one of this package."""
+        network = self.graph.network if self.graph is not None else None
+        return network if isinstance(network, Network) else None
+
+    @property
+    def output(self) -> Output:
+        """What ``espnetv2.accelerate`` and an exporter are asked for."""
+        return "classes" if self.task == "segmentation" else "logits"
+
+
+def find_contender(
+    name: str, size: tuple[int, int] | None = None, batch: int = 1, weights_dir: str | Path | None = None
+) -> Contender:
+    """The contender called ``name``: a model, ``model.tag``, a checkpoint, a rival ``package:model`` or an exported file.
+
+    Without weights the parameters are random, the same at every call; they do not change the work.
+
+    Args:
+        name: which.
+        size: (height, width) of its input; by default 224x224 for classification, 1024x512 (width x height) for
+            segmentation, or what an exported file is fixed to.
+        batch: pictures that it will be given at once.
+        weights_dir: folder in which released files are looked for first.
+
+    Raises:
+        UserError: there is no such network or file, its package is missing, or a file is fixed to another size or batch.
+    """
+    if Path(name).suffix.lower() in EXPORTED:
+        from espnetv2.benchmarking.runtimes import read_signature
+
+        signature = read_signature(Path(name), size, batch)
+        return Contender(name, signature.task, signature.size, signature.answer, file=Path(name))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        package, _, model = name.partition(":")
+        return _rival(name, package, model, size) if model and package in RIVALS else _own(name, size, weights_dir)
+
+
+def settled(contender: Contender) -> Contender:
+    """The contender, after one look at random pictures in training mode if its parameters are random.
+
+    So normalisation has the statistics that belong to the parameters, no activation vanishes or explodes, and the answer is
+    worth comparing.
+
+    Raises:
+        UserError: the network cannot take its size.
+    """
+    graph = contender.graph
+    if graph is None:
+        return contender
+    try:
+        if contender.trained:
+            graph(random_image(1, contender.size))
+        else:
+            _settle(graph, random_image(_SETTLING, contender.size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        height, width = contender.size
+        raise UserError(f"{contender.name} cannot take {width}x{height}: {reason}") from error
+    return contender
+
+
+def random_image(batch: int, size: tuple[int, int]) -> Tensor:
+    """Float32 (batch, 3, height, width), coarse patches under fine noise, so that a class map of it has several classes."""
+    noise = torch.Generator().manual_seed(0)
+    height, width = size
+    coarse = torch.randn(batch, 3, -(-height // 16), -(-width // 16), generator=noise)
+    patches = nn.functional.interpolate(coarse, scale_factor=16.0, mode="nearest")[..., :height, :width]
+    return (patches + 0.3 * torch.randn(batch, 3, height, width, generator=noise)).contiguous()
+
+
+def _rival(name: str, package: str, model: str, size: tuple[int, int] | None) -> Contender:
+    found = rival(package, model, CLASSES)
+    graph = Graph(found.network, found.task, CLASSES[found.task]).eval().requires_grad_(False)
+    return Contender(name, found.task, size or SIZES[found.task], _answer(found.task), found.accuracy, graph)
+
+
+def _own(name: str, size: tuple[int, int] | None, weights_dir: str | Path | None) -> Contender:
+    if Path(name).suffix in CHECKPOINTS or (Path(name).is_file() and not is_model_name(name)):
+        network = load_model(load_checkpoint(name))
+    elif ":" in name:
+        raise UserError(f'no contender "{name}": before the colon stands one of {", ".join(RIVALS)}')
+    else:
+        network = create_model(name, weights_dir=weights_dir)
+    info = network.info
+    task: Task = info.task if info is not None else model_spec(name).task
+    size = size or SIZES[task]
+    accuracy = catalogue_accuracy(name, size) if info is None else info_accuracy(info)
+    winners = len(info.classes) if info is not None else network.num_classes
+    graph = Graph(network, task, winners).eval().requires_grad_(False)
+    return Contender(name, task, size, _answer(task), accuracy, graph, trained=info is not None)
+
+
+def _settle(graph: Graph, image: Tensor) -> None:
+    norms = [layer for layer in graph.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        graph.train()(image)
+    graph.eval()
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+
+
+def _answer(task: Task) -> Answer:
+    return "class map" if task == "segmentation" else "logits"

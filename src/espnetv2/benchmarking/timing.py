@@ -1,0 +1,88 @@
+"""Take turns, and tell how long each took."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from espnetv2.benchmarking.report import Latency
+
+Run = Callable[[], object]
+"""One call of a contender, which returns when the answer is there."""
+Clock = Callable[[], float]
+Sleep = Callable[[float], None]
+
+WARM_UP = 3
+"""``espnetv2.accelerate`` chooses the fastest way on a GPU at the third call."""
+PAUSE_S = 0.1
+"""Threads of the runtimes spin for a while after a call, and would take the cores from whoever is next."""
+TURN_S = 0.06
+FEWEST, MOST = 3, 25
+
+
+def interleaved(
+    runs: Sequence[Run],
+    rounds: int,
+    *,
+    clock: Clock = time.perf_counter,
+    sleep: Sleep = time.sleep,
+    done: Callable[[], None] = lambda: None,
+) -> list[list[list[float]]]:
+    """Seconds of every timed call, by contender and round.
+
+    In each round every contender has a turn, and each round begins with another one, so that neither a machine whose speed
+    drifts nor a neighbour favours any. A turn is a pause, one call that is not timed (it wakes threads and fills the caches),
+    and as many timed calls as the first turn found to fill ``TURN_S``, but ``FEWEST`` to ``MOST``.
+
+    Args:
+        runs: the contenders.
+        rounds: turns of each.
+        clock: seconds from some fixed moment.
+        sleep: waits for some seconds.
+        done: called after each turn.
+    """
+    for run in runs:
+        for _ in range(WARM_UP):
+            run()
+    times: list[list[list[float]]] = [[] for _ in runs]
+    counts = [0] * len(runs)
+    for number in range(rounds):
+        for place in range(len(runs)):
+            index = (number + place) % len(runs)
+            sleep(PAUSE_S)
+            first = _seconds(runs[index], clock)
+            counts[index] = counts[index] or calls_per_turn(first)
+            times[index].append([_seconds(runs[index], clock) for _ in range(counts[index])])
+            done()
+    return times
+
+
+def calls_per_turn(seconds: float) -> int:
+    """How many calls of this duration make a turn."""
+    return min(MOST, max(FEWEST, math.ceil(TURN_S / seconds) if seconds > 0 else MOST))
+
+
+def summary(rounds: Sequence[Sequence[float]]) -> Latency:
+    """Median, 95th percentile (linear between neighbours) and spread of all calls, given in seconds."""
+    times = 1e3 * np.concatenate([np.asarray(turn) for turn in rounds])
+    lower, median, upper, p95 = np.percentile(times, [25, 50, 75, 95])
+    return Latency(
+        median_ms=float(median),
+        p95_ms=float(p95),
+        spread_percent=float(100 * (upper - lower) / median),
+        calls=len(times),
+    )
+
+
+def ratio(rounds: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> float:
+    """How many times as long as ``base`` it took: the median over the rounds, since both of a round met the same machine."""
+    return float(np.median([np.median(own) / np.median(other) for own, other in zip(rounds, base, strict=True)]))
+
+
+def _seconds(run: Run, clock: Clock) -> float:
+    start = clock()
+    run()
+    return clock() - start

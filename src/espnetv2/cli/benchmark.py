@@ -1,0 +1,142 @@
+"""``espnetv2 benchmark``: what networks cost, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from espnetv2.cli import options
+from espnetv2.cli.output import print_json, progress_bar, stderr, stdout
+from espnetv2.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from espnetv2.benchmarking.report import Report
+
+
+def benchmark(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="NAME[.TAG] of `espnetv2 models`, a checkpoint, or what --against takes."),
+    ],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against",
+            metavar="RIVAL",
+            help="timm:NAME, torchvision:NAME, smp:DECODER/ENCODER or an exported file. May be repeated.",
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", metavar="WxH", help="Input size; by default 224x224 to classify, 1024x512 to segment."),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Images at once.")] = 1,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="eager, channels_last, compile, accelerated, streams, graphs, fused, onnxruntime, openvino or tensorrt. "
+            "May be repeated; by default those that are at hand.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, metavar="N", help="By default one for every usable core.")
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Turns of each contender.")] = 20,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Accuracy beside cost, as FILE.png or FILE.svg, or both without a suffix."),
+    ] = None,
+    device: options.Device = "auto",
+    weights_dir: options.WeightsDir = None,
+    json: options.Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the answer as Markdown.")] = False,
+) -> int:
+    """Measure size, operations, latency, memory and energy of networks side by side.
+
+    Rows take turns, so that a noisy machine favours none, and each row's answer is checked before it is timed. What cannot be
+    measured is named with the reason, and the rest is measured.
+    """
+    from espnetv2.benchmarking.benchmark import benchmark
+    from espnetv2.benchmarking.plots import plot_paths
+    from espnetv2.preprocessing import parse_size
+
+    if json and markdown:
+        raise UserError("--json and --markdown exclude each other: choose one")
+    wanted = parse_size(size) if size else None
+    paths = plot_paths(plot) if plot is not None else []
+    with progress_bar() as bar:
+        report = benchmark(
+            models,
+            against=against or (),
+            size=wanted,
+            batch=batch,
+            backends=backend or (),
+            threads=threads,
+            device=device,
+            rounds=rounds,
+            weights_dir=weights_dir,
+            progress=_Stages(bar),
+        )
+    _print(report, json=json, markdown=markdown)
+    complete = not report.refused and _drawn(report, paths)
+    return (0 if complete else 1) if report.rows else 2
+
+
+class _Stages:
+    """A bar for each stage of the run."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._stage = ""
+        self._task: TaskID | None = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        # "preparing NAME": the first word is the stage, and what follows only tells where it is.
+        kind = stage.partition(" ")[0]
+        if self._task is None or kind != self._stage:
+            self._stage, self._task = kind, self._bar.add_task(stage, total=total)
+        self._bar.update(self._task, description=stage, completed=done, total=total)
+
+
+def _print(report: Report, *, json: bool, markdown: bool) -> None:
+    from espnetv2.benchmarking import tables
+
+    for refusal in report.refused:
+        _complain(tables.refusal_line(refusal))
+    if json:
+        print_json(report.model_dump(mode="json"))
+    elif markdown:
+        print(tables.markdown(report))
+    else:
+        console = stdout(wide=True)
+        for line in tables.head(report):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for table in tables.tables(report):
+            console.print()
+            console.print(table)
+        console.print()
+        for line in tables.foot(report):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _drawn(report: Report, paths: list[Path]) -> bool:
+    from espnetv2.benchmarking.plots import plot_report
+
+    if not paths:
+        return True
+    try:
+        plot_report(report, paths)
+    except UserError as error:
+        _complain(str(error))
+        return False
+    return True
+
+
+def _complain(line: str) -> None:
+    stderr().print(f"espnetv2: {line}", markup=False, highlight=False, soft_wrap=True)

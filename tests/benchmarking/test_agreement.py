@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from espnetv2.benchmarking.agreement import as_array, check_answer
+from espnetv2.errors import UserError
+
+LOGITS = np.linspace(-2, 10, 12, dtype=np.float32).reshape(2, 6)
+CLASSES = (np.arange(5000) % 7).reshape(1, 50, 100)
+
+
+def test_rounding_is_right() -> None:
+    check_answer(LOGITS + 0.009, LOGITS)
+    rounded = CLASSES.copy()
+    rounded[0, 0, :5] += 1
+    check_answer(rounded.astype(np.uint8), CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "message"),
+    [
+        (LOGITS + 0.011, LOGITS, "differs from the reference by 1.1e-03"),
+        (LOGITS * np.float32("nan"), LOGITS, "nan"),
+        (LOGITS[:1], LOGITS, r"shape is \(1, 6\), not \(2, 6\)"),
+        (np.where(CLASSES == 3, 0, CLASSES), CLASSES, "85.7% of the class map"),
+        (np.zeros_like(CLASSES), np.zeros_like(CLASSES), "the same everywhere"),
+    ],
+)
+def test_other_answers_are_refused(found: np.ndarray, wanted: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_answer(found, wanted)
+
+
+def test_answers_of_every_runtime_become_arrays() -> None:
+    for answer in (LOGITS, [LOGITS], torch.from_numpy(LOGITS), (torch.from_numpy(LOGITS), None)):
+        np.testing.assert_array_equal(as_array(answer), LOGITS)
