@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Beyond this ratio of shift to scale, a shift that is folded before the scale would cost digits.
@@ -78,39 +79,41 @@ class Bend(nn.Module):
         prelu: use PReLU, which needs ``first`` None.
     """
 
+    first: Tensor | None
+    second: Tensor
+
     def __init__(self, first: Tensor | None, second: Tensor, *, prelu: bool) -> None:
         super().__init__()
-        self.prelu = nn.PReLU(len(second)) if prelu else None
-        if self.prelu is not None:
-            with torch.no_grad():
-                self.prelu.weight.copy_(second)
-            self.prelu.requires_grad_(False)
+        self.prelu = prelu
         self.register_buffer("first", None if first is None else per_channel(first))
-        self.register_buffer("second", None if prelu else per_channel(second))
+        self.register_buffer("second", second.detach().float() if prelu else per_channel(second))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.prelu is not None:
-            out: Tensor = self.prelu(x)
-            return out
+        if self.prelu:
+            return F.prelu(x, self.second)
         return torch.maximum(x if self.first is None else x * self.first, x * self.second)
 
 
 class Broken(nn.Module):
-    """``below * x + (above - below) * relu(x) + offset`` per channel, for what no maximum can express: the shape stays."""
+    """``below * x + (above - below) * relu(x)`` per channel, for what no maximum can express: the shape stays."""
 
-    def __init__(self, above: Tensor, below: Tensor, offset: Tensor | None = None) -> None:
+    below: Tensor
+    more: Tensor
+
+    def __init__(self, above: Tensor, below: Tensor) -> None:
         super().__init__()
         self.register_buffer("below", per_channel(below))
         self.register_buffer("more", per_channel(above - below))
-        self.register_buffer("offset", None if offset is None else per_channel(offset))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = x * self.below + torch.relu(x) * self.more
-        return out if self.offset is None else out + self.offset
+        return x * self.below + torch.relu(x) * self.more
 
 
 class Scaling(nn.Module):
     """``scale * x + shift`` per channel: the shape stays."""
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
@@ -123,6 +126,8 @@ class Scaling(nn.Module):
 
 class Shift(nn.Module):
     """``x + shift`` per channel: the shape stays."""
+
+    shift: Tensor
 
     def __init__(self, shift: Tensor) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import NamedTuple
 
 import torch
@@ -22,8 +23,8 @@ from espnetv2.exporting.folding import (
     with_weights,
 )
 from espnetv2.exporting.stages import FlatPyramidPool, rewritten_stage
-from espnetv2.models.decoders.pyramid import EfficientPyramidPool, PyramidDecoder, PyramidStage
 from espnetv2.models.decoders.psp import PSPDecoder
+from espnetv2.models.decoders.pyramid import EfficientPyramidPool, PyramidDecoder, PyramidStage
 from espnetv2.models.eesp import ImageShortcut, SplitTransformMerge
 from espnetv2.models.layers import BNAct, ConvBN, ConvBNAct
 from espnetv2.models.network import Network
@@ -69,12 +70,12 @@ class _Rewriter:
         if isinstance(module, SplitTransformMerge):
             self._transform(module)
         if isinstance(module, ImageShortcut):
-            module.mix, module.project = self._chain(module.mix, self._plain(module.project))
+            mix, project = self._chain(module.mix, self._plain(module.project))
+            _replace(module, mix=mix, project=project)
         if isinstance(module, PyramidDecoder):
             self._decoder(module)
         if isinstance(module, PSPDecoder):
-            module.classify3[1] = scaled(module.classify3[1], *affine(module.norm3.bn))
-            module.norm3 = activation(module.norm3.act.weight, prelu=self.prelu)
+            self._psp(module)
         for name, child in module.named_children():
             setattr(module, name, self._layer(child))
 
@@ -87,8 +88,7 @@ class _Rewriter:
             return nn.Sequential(Scaling(*affine(layer.bn)), activation(layer.act.weight, prelu=self.prelu))
         if isinstance(layer, nn.PReLU):
             return activation(layer.weight, prelu=self.prelu)
-        if not isinstance(layer, Bend):
-            self.rewrite(layer)
+        self.rewrite(layer)
         return layer
 
     def _plain(self, layer: ConvBN | ConvBNAct) -> nn.Conv2d:
@@ -107,7 +107,6 @@ class _Rewriter:
 
     def _transform(self, unit: SplitTransformMerge) -> None:
         conv, act, sign = self._bent(self._plain(unit.reduce), unit.reduce.act.weight)
-        unit.reduce = nn.Sequential(conv, act)
         expand = self._plain(unit.expand)
         merged = self._merged(unit.norm)
         branches = [branch for branch in unit.branches if isinstance(branch, nn.Conv2d)]
@@ -115,12 +114,12 @@ class _Rewriter:
         # Each sum holds the one before it, whose offset it therefore has already.
         offsets = torch.zeros(len(branches) + 1, width, dtype=torch.float64)
         offsets[1:] = merged.offset.reshape(len(branches), width)
-        unit.branches = nn.ModuleList(
+        folded = nn.ModuleList(
             scaled(after_scaling(branch, sign), torch.ones_like(sign), offsets[index + 1] - offsets[index])
             for index, branch in enumerate(branches)
         )
-        unit.norm = merged.act
-        unit.expand = after_scaling(expand, merged.factor, merged.constant)
+        expand = after_scaling(expand, merged.factor, merged.constant)
+        _replace(unit, reduce=nn.Sequential(conv, act), branches=folded, norm=merged.act, expand=expand)
 
     def _merged(self, norm: BNAct) -> _Merged:
         scale, shift = affine(norm.bn)
@@ -143,6 +142,13 @@ class _Rewriter:
         flat = ~normal & (below == 0)
         first = None if bool((normal | flat).all()) else torch.where(normal, one, above)
         return _Merged(offset, Bend(first, below / factor, prelu=self.prelu), factor * sign, constant)
+
+    def _psp(self, decoder: PSPDecoder) -> None:
+        dropout, conv = decoder.classify3
+        assert isinstance(conv, nn.Conv2d)
+        norm = decoder.norm3
+        classify = nn.Sequential(dropout, scaled(conv, *affine(norm.bn)))
+        _replace(decoder, classify3=classify, norm3=activation(norm.act.weight, prelu=self.prelu))
 
     def _decoder(self, decoder: PyramidDecoder) -> None:
         before = decoder.pool4
@@ -191,5 +197,10 @@ class _Rewriter:
         return FlatPyramidPool(project, branches, nn.Sequential(act, expand, last, then))
 
 
+def _replace(module: nn.Module, **children: nn.Module) -> None:
+    for name, child in children.items():
+        setattr(module, name, child)
+
+
 def _pooled(side: int, level: int) -> int:
-    return -(-side // 2**level)
+    return math.ceil(side / (1 << level))

@@ -8,6 +8,8 @@ and the results are added.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +37,6 @@ class FlatPyramidPool(nn.Module):
         self.expand = expand
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encoder or decoder features in, decoder features out."""
         projected = self.project(x)
         total: Tensor = self.branches[0](projected)
         for branch in self.branches[1:]:
@@ -64,7 +65,6 @@ class Enlarged(nn.Module):
         self.spread: nn.Module = nn.Identity() if phases == 1 else nn.PixelShuffle(phases)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any size that the factor enlarges evenly."""
         height, width = spatial_size(x)
         up, down = self.factor
         out: Tensor = self.spread(self.conv(self.resize(x, (height * up // down, width * up // down))))
@@ -80,7 +80,6 @@ class Halved(nn.Module):
         self.resize = Resize()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any even size."""
         out: Tensor = self.resize(self.conv(F.avg_pool2d(x, 2)), spatial_size(x))
         return out
 
@@ -92,6 +91,9 @@ class Matrices(nn.Module):
         stage: the stage as it was.
         size: height and width of its input.
     """
+
+    rows: Tensor
+    columns: Tensor
 
     def __init__(self, stage: PyramidStage, size: Size) -> None:
         super().__init__()
@@ -105,7 +107,6 @@ class Matrices(nn.Module):
         self.register_buffer("columns", _averages(source[1], target[1]).T.contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
-        """An input of the one size."""
         if self.enlarges:
             return torch.matmul(torch.matmul(self.rows, self.conv(self.resize(x, self.inner))), self.columns)
         out: Tensor = self.resize(self.conv(torch.matmul(torch.matmul(self.rows, x), self.columns)), self.size)
@@ -123,7 +124,6 @@ class AnySize(nn.Module):
         self.tenths = round(10 * stage.scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sizes may be symbols."""
         size = spatial_size(x)
         inner = (self._inner(size[0]), self._inner(size[1]))
         if self.enlarges:
@@ -133,7 +133,9 @@ class AnySize(nn.Module):
 
     def _inner(self, side: int) -> int:
         inner = (side * self.tenths + 9) // 10
-        return inner if self.enlarges else torch.sym_max(inner, SMALLEST_SIDE)
+        # Of a symbol, too, the larger of the two.
+        larger: Any = torch.sym_max(inner, SMALLEST_SIDE)
+        return inner if self.enlarges else larger
 
 
 def rewritten_stage(stage: PyramidStage, size: Size | None) -> nn.Module:

@@ -4,43 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
-from espnetv2.acceleration.inference import accelerate as accelerated
-from espnetv2.device import choose_device
 from espnetv2.errors import UserError
-from espnetv2.factory import create_model, is_model_name, load_model
+from espnetv2.inference.engine import ClassMap, Engine, Ranking
 from espnetv2.inference.prefetch import prefetch
 from espnetv2.inference.results import ClassificationResult, Result, SegmentationResult
 from espnetv2.inference.sources import Item, Source, Stream, open_sources
-from espnetv2.postprocessing import class_map, top_classes
-from espnetv2.weights.catalogue import DEFAULT_MODEL, find_weights
-from espnetv2.weights.checkpoint import load_checkpoint
+from espnetv2.runtimes.runtime import is_exported
+from espnetv2.weights.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from espnetv2.models.network import Network
 
-
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 DECODING_THREADS = 2
-GPU_BATCH = 8
 
 OnError = Callable[[str, UserError], None]
-Prepared = tuple[Item, Image.Image | None, Tensor | None, UserError | None]
+Prepared = tuple[Item, Image.Image, Any]
 
 
 class Predictor:
     """A trained network with its preprocessing, ready for pictures.
 
     Args:
-        model: ``model.tag``; a model's name, for its default weights; a checkpoint file; or a model of
-            ``espnetv2.create_model(..., weights=...)``.
+        model: ``model.tag``; a model's name, for its default weights; a checkpoint file; a file of ``espnetv2.export``, which
+            its own runtime runs; or a model of ``espnetv2.create_model(..., weights=...)``.
         weights: checkpoint file for the model's name.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         size: (height, width) of the network's input, instead of the weights' own.
@@ -50,7 +40,8 @@ class Predictor:
         accelerate: on a CPU, let ``espnetv2.accelerate`` run the network.
 
     Raises:
-        UserError: unknown model, weights or device; a network without trained weights.
+        UserError: unknown model, weights or device; a network without trained weights; an exported file that does not take
+            what is asked for.
     """
 
     def __init__(
@@ -65,16 +56,21 @@ class Predictor:
         weights_dir: str | Path | None = None,
         accelerate: bool = True,
     ) -> None:
-        self.device = choose_device(device)
-        network = _resolve(model, weights, weights_dir)
-        if network.info is None:
-            raise UserError("this model has no trained weights, so it cannot predict: create it with weights=...")
-        self.info = network.info
-        network = network.to(self.device).eval()
-        faster = accelerate and self.device.type == "cpu"
-        self.model: torch.nn.Module = accelerated(network) if faster else network
-        self.preprocessing = self.info.preprocessing.resized(*size) if size else self.info.preprocessing
-        self.batch_size = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
+        self._engine: Engine
+        if isinstance(model, str | Path) and is_exported(model):
+            from espnetv2.inference.exported import ExportedEngine
+
+            if weights is not None:
+                raise UserError(f"{model} holds its weights: leave --weights {weights} out")
+            self._engine = ExportedEngine(Path(model), device, size, batch_size)
+        else:
+            from espnetv2.inference.network import NetworkEngine, find_network
+
+            network = find_network(model, weights, weights_dir) if isinstance(model, str | Path) else model
+            self._engine = NetworkEngine(network, device, size, batch_size, accelerate=accelerate)
+        self.info = self._engine.info
+        self.preprocessing = self._engine.preprocessing
+        self.batch_size = self._engine.batch_size
         self.top_k = top_k
 
     def __call__(self, *sources: Source) -> Iterator[Result]:
@@ -91,19 +87,18 @@ class Predictor:
 
     def run(self, stream: Stream, on_error: OnError | None = None) -> Iterator[Result]:
         """Results of an opened stream. With ``on_error``, it is told of what cannot be decoded, and the rest goes on."""
-        for item, picture, logits in self.outputs(stream, on_error):
-            yield self._result(item, picture, logits)
+        for item, picture, output in self.outputs(stream, on_error):
+            yield self._result(item, picture, output)
 
-    def outputs(self, stream: Stream, on_error: OnError | None = None) -> Iterator[tuple[Item, Image.Image, Tensor]]:
+    def outputs(self, stream: Stream, on_error: OnError | None = None) -> Iterator[Prepared]:
         """Item, picture and the network's output for it, of an opened stream; ``on_error`` as in ``run``."""
         depth = 2 * self.batch_size + DECODING_THREADS
         batch: list[Prepared] = []
         for prepared in prefetch(stream.items, self._prepare, workers=DECODING_THREADS, depth=depth):
-            item, _, _, error = prepared
-            if error is not None:
+            if isinstance(prepared[1], UserError):
                 if on_error is None:
-                    raise error
-                on_error(item.source, error)
+                    raise prepared[1]
+                on_error(prepared[0].source, prepared[1])
                 continue
             batch.append(prepared)
             if len(batch) == self.batch_size:
@@ -111,53 +106,31 @@ class Predictor:
                 batch = []
         yield from self._predict(batch)
 
-    def _prepare(self, item: Item) -> Prepared:
+    def class_map(self, output: Any, size: tuple[int, int]) -> ClassMap:
+        """Class of every pixel at ``size`` (height, width) from the network's output for one picture."""
+        return self._engine.class_map(output, size)
+
+    def ranking(self, output: Any) -> Ranking:
+        """The ``top_k`` most probable classes from the network's output for one picture: (index, probability)."""
+        return self._engine.ranking(output, self.top_k)
+
+    def _prepare(self, item: Item) -> Prepared | tuple[Item, UserError]:
         try:
             picture = item.read()
-            return item, picture, torch.from_numpy(self.preprocessing(picture)), None
+            return item, picture, self._engine.prepare(picture)
         except UserError as error:
-            return item, None, None, error
+            return item, error
 
-    @torch.inference_mode()
-    def logits(self, images: Tensor) -> Tensor:
-        """The network's output for preprocessed images (N, 3, H, W), on its device."""
-        out: Tensor = self.model(images.to(self.device, non_blocking=True))
-        return out
-
-    @torch.inference_mode()
-    def class_map(self, logits: Tensor, size: tuple[int, int]) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-        """Class of every pixel at ``size`` (height, width) from one picture's logits (outputs, h, w)."""
-        found = class_map(logits, len(self.info.classes), size).cpu().numpy()
-        return found if found.dtype == np.uint8 else found.astype(np.uint16)
-
-    @torch.inference_mode()
-    def ranking(self, logits: Tensor) -> tuple[tuple[int, float], ...]:
-        """The ``top_k`` most probable classes from one picture's logits (outputs,): (index, probability)."""
-        return top_classes(logits, len(self.info.classes), self.top_k)
-
-    def _predict(self, batch: list[Prepared]) -> Iterator[tuple[Item, Image.Image, Tensor]]:
-        images = [image for _, _, image, _ in batch if image is not None]
-        if not images:
+    def _predict(self, batch: list[Prepared]) -> Iterator[Prepared]:
+        if not batch:
             return
-        for (item, picture, _, _), logits in zip(batch, self.logits(torch.stack(images)), strict=True):
-            if picture is not None:
-                yield item, picture, logits
+        outputs = self._engine.run([prepared for _, _, prepared in batch])
+        for (item, picture, _), output in zip(batch, outputs, strict=True):
+            yield item, picture, output
 
-    def _result(self, item: Item, picture: Image.Image, logits: Tensor) -> Result:
+    def _result(self, item: Item, picture: Image.Image, output: Any) -> Result:
         if self.info.task == "classification":
-            top = self.ranking(logits)
+            top = self.ranking(output)
             return ClassificationResult(item.source, item.stem, picture, top, self.info, item.frame, item.fps)
-        indices = self.class_map(logits, (picture.height, picture.width))
+        indices = self.class_map(output, (picture.height, picture.width))
         return SegmentationResult(item.source, item.stem, picture, indices, self.info, item.frame, item.fps)
-
-
-def _resolve(model: str | Path | Network, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
-    if isinstance(model, torch.nn.Module):
-        return model
-    text = str(model)
-    is_file = Path(text).is_file() or "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES
-    if weights is None and is_file and not is_model_name(text):
-        return load_model(load_checkpoint(text))
-    if weights is None:
-        return create_model(find_weights(text).name, weights_dir=weights_dir)
-    return create_model(text, weights=weights, weights_dir=weights_dir)

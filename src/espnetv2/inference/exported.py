@@ -1,0 +1,61 @@
+"""Run an exported file. Nothing here needs torch unless the file's runtime does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from espnetv2.errors import UserError
+from espnetv2.inference.engine import ClassMap, Ranking
+from espnetv2.runtimes.postprocessing import class_map, resized_classes, top_classes
+from espnetv2.runtimes.runtime import open_runtime
+
+
+class ExportedEngine:
+    """An exported file in its own runtime; see ``Predictor`` for the arguments.
+
+    Raises:
+        UserError: as ``open_runtime``; a device, size or batch that the file does not take.
+    """
+
+    def __init__(self, path: Path, device: str, size: tuple[int, int] | None, batch_size: int | None) -> None:
+        if device not in ("auto", "cpu"):
+            raise UserError(f"{path} is an exported file, which runs on the CPU here: leave --device {device} out")
+        self._runtime = open_runtime(path)
+        self._description = self._runtime.description
+        self.info = self._description.info
+        own = self.info.preprocessing
+        if not self._description.dynamic and size not in (None, (own.height, own.width)):
+            raise UserError(
+                f"{path} was exported for {own.width}x{own.height} alone: leave --size out, or export it with --dynamic"
+            )
+        if not self._description.dynamic and batch_size not in (None, 1):
+            raise UserError(f"{path} takes one picture at a time: leave --batch out, or export it with --dynamic")
+        self.preprocessing = own.resized(*size) if size else own
+        self.batch_size = batch_size or 1
+
+    def prepare(self, picture: Image.Image) -> npt.NDArray[Any]:
+        """Picture -> (3, H, W) float32, or (H, W, 3) uint8 where the file normalises by itself."""
+        if self._description.input == "uint8":
+            return np.asarray(self.preprocessing.fit_picture(picture))
+        return self.preprocessing(picture)
+
+    def run(self, inputs: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """Logits or classes of each."""
+        return list(self._runtime(np.stack(inputs)))
+
+    def class_map(self, output: npt.NDArray[Any], size: tuple[int, int]) -> ClassMap:
+        """Class of every pixel at ``size``: of the interpolated logits, or of the nearest pixel that was decided."""
+        if self._description.output == "classes":
+            return resized_classes(output, size)
+        return class_map(output, len(self.info.classes), size)
+
+    def ranking(self, output: npt.NDArray[Any], count: int) -> Ranking:
+        """The most probable classes; of a file that gives one class alone, that one."""
+        if self._description.output == "classes":
+            return ((int(output), 1.0),)
+        return top_classes(output, len(self.info.classes), count)

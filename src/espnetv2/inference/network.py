@@ -1,0 +1,79 @@
+"""Run a network in PyTorch, on a CPU in this package's own kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from espnetv2.acceleration.inference import accelerate as accelerated
+from espnetv2.device import choose_device
+from espnetv2.errors import UserError
+from espnetv2.factory import create_model, is_model_name, load_model
+from espnetv2.inference.engine import ClassMap, Ranking
+from espnetv2.models.network import Network
+from espnetv2.postprocessing import class_map, top_classes
+from espnetv2.weights.catalogue import find_weights
+from espnetv2.weights.checkpoint import load_checkpoint
+
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+GPU_BATCH = 8
+
+
+class NetworkEngine:
+    """A network in PyTorch; see ``Predictor`` for the arguments.
+
+    Raises:
+        UserError: unknown device; a network without trained weights.
+    """
+
+    def __init__(
+        self, network: Network, device: str, size: tuple[int, int] | None, batch_size: int | None, *, accelerate: bool
+    ) -> None:
+        self.device = choose_device(device)
+        if network.info is None:
+            raise UserError("this model has no trained weights, so it cannot predict: create it with weights=...")
+        self.info = network.info
+        network = network.to(self.device).eval()
+        faster = accelerate and self.device.type == "cpu"
+        self.model: torch.nn.Module = accelerated(network) if faster else network
+        self.preprocessing = self.info.preprocessing.resized(*size) if size else self.info.preprocessing
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
+
+    def prepare(self, picture: Image.Image) -> Tensor:
+        """Picture -> (3, H, W)."""
+        return torch.from_numpy(self.preprocessing(picture))
+
+    @torch.inference_mode()
+    def run(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Logits of each, on the network's device."""
+        return list(self.model(torch.stack(inputs).to(self.device, non_blocking=True)))
+
+    @torch.inference_mode()
+    def class_map(self, output: Tensor, size: tuple[int, int]) -> ClassMap:
+        """Class of every pixel at ``size`` from one picture's logits (outputs, h, w)."""
+        found = class_map(output, len(self.info.classes), size).cpu().numpy()
+        return found if found.dtype == np.uint8 else found.astype(np.uint16)
+
+    @torch.inference_mode()
+    def ranking(self, output: Tensor, count: int) -> Ranking:
+        """The most probable classes from one picture's logits (outputs,)."""
+        return top_classes(output, len(self.info.classes), count)
+
+
+def find_network(model: str | Path, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
+    """The network that a name or a checkpoint file stands for.
+
+    Raises:
+        UserError: unknown model or weights.
+    """
+    text = str(model)
+    is_file = Path(text).is_file() or "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES
+    if weights is None and is_file and not is_model_name(text):
+        return load_model(load_checkpoint(text))
+    if weights is None:
+        return create_model(find_weights(text).name, weights_dir=weights_dir)
+    return create_model(text, weights=weights, weights_dir=weights_dir)

@@ -1,0 +1,63 @@
+"""What an exported file says of itself, in every format the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from espnetv2.errors import UserError
+from espnetv2.info import ModelInfo
+
+KEY = "espnetv2"
+LAYOUT = 1
+
+Input = Literal["float32", "uint8"]
+Output = Literal["logits", "classes"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+class Description(BaseModel):
+    """Everything that is needed to use an exported file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layout: int = LAYOUT
+    """Version of this description."""
+    info: ModelInfo
+    """The network and its weights; its preprocessing is that of the file."""
+    format: str
+    dynamic: bool = False
+    """Whether the file takes any size and batch; else it takes one picture of the preprocessing's size."""
+    input: Input = "float32"
+    """``float32``: preprocessed (N, 3, H, W). ``uint8``: pixels (N, H, W, 3) RGB at the input size."""
+    output: Output = "logits"
+    """``logits``: (N, outputs, H, W) or (N, outputs). ``classes``: (N, H, W) or (N)."""
+    precision: Precision = "fp32"
+    version: str
+    """Version of this package that wrote the file."""
+
+
+def read_description(text: str | None, path: Path) -> Description:
+    """The description of a file from its text.
+
+    Raises:
+        UserError: there is none, it is damaged, or of another version.
+    """
+    if not text:
+        raise UserError(
+            f"{path} does not say what it is: only files of `espnetv2 export` carry class names and preprocessing; export it anew"
+        )
+    try:
+        found = Description.model_validate_json(text)
+    except ValidationError as error:
+        if f'"layout":{LAYOUT}' not in text.replace(" ", ""):
+            raise UserError(f"{path} was exported by another version of espnetv2: export it anew with this one") from error
+        raise UserError(f"the description inside {path} is damaged: export it anew") from error
+    if found.layout != LAYOUT:
+        raise UserError(
+            f"{path} was exported by version {found.version} of espnetv2, which describes files in another way: "
+            "export it anew with this one"
+        )
+    return found

@@ -1,0 +1,44 @@
+"""ONNX files, in ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+
+from espnetv2.errors import UserError
+from espnetv2.runtimes.description import KEY, read_description
+from espnetv2.runtimes.runtime import Array
+
+ERRORS_ONLY = 3
+
+
+class OnnxFile:
+    """A network in ONNX Runtime, on the CPU."""
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = ERRORS_ONLY
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            # A damaged file can break the reader anywhere.
+            raise UserError(f"{path} is damaged or no ONNX file ({_first_line(error)}): export it anew") from error
+        self.description = read_description(self._session.get_modelmeta().custom_metadata_map.get(KEY), path)
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, images: Array) -> Array:
+        """One batch."""
+        out: Array = self._session.run(None, {self._input: images})[0]
+        return out
+
+
+def open_file(path: Path, threads: int | None) -> OnnxFile:
+    """The file, ready to run."""
+    return OnnxFile(path, threads)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]
