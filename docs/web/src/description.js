@@ -13,6 +13,7 @@
 export class UserError extends Error {}
 
 const KEY = "espnetv2";
+const LAYOUT = 1;
 const METADATA_FIELD = 14;
 const EXPORT = "espnetv2 export NAME --format onnx --size WxH --input uint8 --output classes --out FILE";
 
@@ -25,9 +26,10 @@ const EXPORT = "espnetv2 export NAME --format onnx --size WxH --input uint8 --ou
 export function describe(bytes, file) {
   const text = metadata(bytes, KEY);
   if (text === null) throw new UserError(`${file}: not an ONNX file that espnetv2 exported; make one with: ${EXPORT}`);
-  const { info, size, input, output } = parsed(text, file);
-  if (!info.palette.length)
-    throw new UserError(`${file}: ${info.model} names whole pictures; this page needs a segmentation model`);
+  const { layout, info, input, output } = parsed(text, file);
+  if (layout !== LAYOUT) throw new UserError(`${file}: exported by another version of espnetv2; export it again with this one`);
+  const { model, tag, classes, palette, preprocessing } = info;
+  if (!palette.length) throw new UserError(`${file}: ${model} names whole pictures; this page needs a segmentation model`);
   for (const [option, found, needed] of [
     ["--input", input, "uint8"],
     ["--output", output, "classes"],
@@ -35,11 +37,9 @@ export function describe(bytes, file) {
     if (found !== needed)
       throw new UserError(`${file}: exported with ${option} ${found}; export it again with ${option} ${needed}`);
   }
-  if (!size) throw new UserError(`${file}: exported for any size; export it again with --size WxH, such as --size 512x256`);
-  if (info.preprocessing.fit !== "stretch")
-    throw new UserError(`${file}: wants pictures cropped; this page only stretches them`);
-  const [height, width] = size;
-  return { name: info.tag ? `${info.model}.${info.tag}` : info.model, ...info, height, width };
+  const { fit, height, width } = preprocessing;
+  if (fit !== "stretch") throw new UserError(`${file}: wants pictures cropped; this page only stretches them`);
+  return { name: tag ? `${model}.${tag}` : model, classes, palette, height, width };
 }
 
 /**
@@ -48,11 +48,9 @@ export function describe(bytes, file) {
  */
 function parsed(text, file) {
   try {
-    const { info, ...rest } = JSON.parse(text);
-    const { model, tag, classes, palette, preprocessing } = info;
-    return { info: { model, tag, classes: [...classes], palette: [...palette], preprocessing }, ...rest };
+    return JSON.parse(text);
   } catch {
-    throw new UserError(`${file}: its description cannot be read; export it again with: ${EXPORT}`);
+    throw new UserError(`${file}: its description is damaged; export it again`);
   }
 }
 

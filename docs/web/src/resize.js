@@ -1,42 +1,53 @@
 // Pillow's bilinear resize with antialiasing, bit for bit: what a network sees here is what it sees in Python.
 //
-// Two passes over 8-bit values, first along rows, each with triangle weights in fixed point. A canvas scales otherwise.
+// Two passes over 8-bit values, each with triangle weights in fixed point. A canvas scales otherwise.
 
 const BITS = 22;
 const HALF = 1 << (BITS - 1);
 
+/** @typedef {{ width: number, height: number }} Size */
+
 /**
  * @param {Uint8Array | Uint8ClampedArray} pixels (height, width, 4) RGBA; A is left out
- * @param {{ width: number, height: number }} from
- * @param {{ width: number, height: number }} to
+ * @param {Size} from
+ * @param {Size} to
  * @returns {Uint8Array} (height, width, 3) RGB
  */
 export function resize(pixels, from, to) {
-  const narrow = from.width === to.width ? withoutAlpha(pixels) : alongRows(pixels, from, to.width);
-  return from.height === to.height ? narrow : alongColumns(narrow, to.width, from.height, to.height);
+  const rgb = withoutAlpha(pixels);
+  // The order changes the rounding. This is the one of Pillow 13; before, rows always came first.
+  if (from.height - to.height > 2 * Math.max(0, from.width - to.width)) {
+    const low = alongColumns(rgb, from, to.height);
+    return alongRows(low, { width: from.width, height: to.height }, to.width);
+  }
+  const narrow = alongRows(rgb, from, to.width);
+  return alongColumns(narrow, { width: to.width, height: from.height }, to.height);
 }
 
 /** @param {Uint8Array | Uint8ClampedArray} pixels */
 function withoutAlpha(pixels) {
   const out = new Uint8Array((pixels.length / 4) * 3);
-  for (let source = 0, target = 0; target < out.length; source++) if (source % 4 !== 3) out[target++] = pixels[source];
+  for (let source = 0, target = 0; target < out.length; source += 4) {
+    out[target++] = pixels[source];
+    out[target++] = pixels[source + 1];
+    out[target++] = pixels[source + 2];
+  }
   return out;
 }
 
 /**
- * @param {Uint8Array | Uint8ClampedArray} pixels RGBA
- * @param {{ width: number, height: number }} from
+ * @param {Uint8Array} pixels RGB
+ * @param {Size} from
  * @param {number} width
  */
 function alongRows(pixels, from, width) {
+  if (from.width === width) return pixels;
   const out = new Uint8Array(from.height * width * 3);
   const spans = triangles(from.width, width);
   for (let y = 0, target = 0; y < from.height; y++) {
     for (const { first, weights } of spans) {
-      let red = HALF;
-      let green = HALF;
-      let blue = HALF;
-      for (let tap = 0, source = (y * from.width + first) * 4; tap < weights.length; tap++, source += 4) {
+      let [red, green, blue] = [HALF, HALF, HALF];
+      for (let tap = 0, source = (y * from.width + first) * 3; tap < weights.length; tap++, source += 3) {
         const weight = weights[tap];
         red += pixels[source] * weight;
         green += pixels[source + 1] * weight;
@@ -52,15 +63,15 @@ function alongRows(pixels, from, width) {
 
 /**
  * @param {Uint8Array} pixels RGB
- * @param {number} width
- * @param {number} from
- * @param {number} to
+ * @param {Size} from
+ * @param {number} height
  */
-function alongColumns(pixels, width, from, to) {
-  const line = width * 3;
-  const out = new Uint8Array(to * line);
+function alongColumns(pixels, from, height) {
+  if (from.height === height) return pixels;
+  const line = from.width * 3;
+  const out = new Uint8Array(height * line);
   const sums = new Int32Array(line);
-  triangles(from, to).forEach(({ first, weights }, y) => {
+  triangles(from.height, height).forEach(({ first, weights }, y) => {
     sums.fill(HALF);
     weights.forEach((weight, tap) => {
       const source = (first + tap) * line;

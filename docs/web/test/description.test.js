@@ -22,11 +22,10 @@ const REFUSED = [
   ["text", Buffer.from("this is no protocol buffer at all"), /not an ONNX file that espnetv2 exported/],
   ["a cut file", onnx("espnetv2", JSON.stringify(DESCRIPTION)).subarray(0, 60), /not an ONNX file that espnetv2 exported/],
   ["another program's file", onnx("names", "{}"), /not an ONNX file that espnetv2 exported/],
-  ["a damaged description", onnx("espnetv2", "{"), /its description cannot be read/],
-  ["an incomplete description", onnx("espnetv2", "{}"), /its description cannot be read/],
+  ["a damaged description", onnx("espnetv2", "{"), /its description is damaged; export it again/],
+  ["another layout", changed({ layout: 2 }), /exported by another version of espnetv2; export it again/],
   ["float input", changed({ input: "float32" }), /exported with --input float32; export it again with --input uint8/],
   ["logits", changed({ output: "logits" }), /exported with --output logits; export it again with --output classes/],
-  ["any size", changed({ size: null }), /exported for any size; export it again with --size/],
   ["a classifier", changed({ info: { ...DESCRIPTION.info, palette: [] } }), /this page needs a segmentation model/],
   ["cropping", changed({ info: { ...DESCRIPTION.info, preprocessing: { fit: "crop" } } }), /wants pictures cropped/],
 ];

@@ -3,10 +3,16 @@ import { readFileSync } from "node:fs";
 export const DIST = new URL("../dist/", import.meta.url);
 export const MODEL = readFileSync(new URL("model.onnx", DIST));
 
-/** A description as `espnetv2 export` writes it. */
+/** What this page reads of the description that `espnetv2 export` writes. */
 export const DESCRIPTION = {
-  info: { model: "espnetv2_seg_s0_5", tag: "mine", classes: ["sky"], palette: [[1, 2, 3]], preprocessing: { fit: "stretch" } },
-  size: [32, 64],
+  layout: 1,
+  info: {
+    model: "espnetv2_seg_s0_5",
+    tag: "mine",
+    classes: ["sky"],
+    palette: [[1, 2, 3]],
+    preprocessing: { height: 32, width: 64, fit: "stretch" },
+  },
   input: "uint8",
   output: "classes",
 };

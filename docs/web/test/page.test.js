@@ -144,9 +144,12 @@ onPage("the overlay lies over the picture and can be faded", async (page) => {
 onPage("the camera runs until it is stopped", async (page) => {
   const found = await answer(page, () => page.getByRole("button", { name: "Start the camera" }).click());
   assert.equal(found.classes.length, 512 * 256);
-  for (let frame = 0; frame < 10; frame++) await answer(page, async () => {});
+  const times = [];
+  for (let frame = 0; frame < 8; frame++) times.push((await answer(page, async () => {})).milliseconds);
   assert.ok(Number(await page.locator("#fps").textContent()) > 0);
-  console.log(`camera: ${await page.locator("#fps").textContent()} frames/s`);
+  console.log(
+    `camera: ${await page.locator("#fps").textContent()} frames/s, fastest frame ${Math.min(...times).toFixed(0)} ms`,
+  );
   await page.getByRole("button", { name: "Stop the camera" }).click();
   await page.getByText("Camera is running").waitFor({ state: "hidden" });
   await page.evaluate("delete espnetv2.result");
@@ -180,7 +183,8 @@ onPage("mistakes are told in one line, and what worked before still does", async
 
 onPage("a model of one's own takes the place of the first", async (page) => {
   await answer(page, () => page.getByRole("button", { name: "Sample picture" }).click());
-  const own = { ...DESCRIPTION, size: [256, 512] };
+  const { info } = DESCRIPTION;
+  const own = { ...DESCRIPTION, info: { ...info, preprocessing: { ...info.preprocessing, height: 256, width: 512 } } };
   // Two serialised messages in a row are one; the first description counts.
   const file = Buffer.concat([onnx("espnetv2", JSON.stringify(own)), MODEL]);
   const found = await answer(page, () =>

@@ -1,7 +1,7 @@
 """What Python makes of a picture, for the page's tests to compare with.
 
-``reference.py fit WIDTHxHEIGHT WIDTHxHEIGHT``: RGBA pixels of the first size on standard input, the network's input of the second
-on standard output.
+``reference.py fit WIDTHxHEIGHT WIDTHxHEIGHT``: RGBA pixels of the first size on standard input, RGB pixels of the second, as
+the network gets them, on standard output.
 ``reference.py classes MODEL WIDTHxHEIGHT PICTURE``: the class map at the network's input size on standard output.
 """
 
@@ -11,7 +11,6 @@ import sys
 
 from PIL import Image
 
-from espnetv2.images import read_picture
 from espnetv2.preprocessing import Preprocessing, parse_size
 
 
@@ -25,13 +24,12 @@ def fit(size: str, fitted: str) -> bytes:
 
 def classes(model: str, size: str, path: str) -> bytes:
     """Class of every pixel (H, W), by PyTorch."""
-    import torch
-
-    from espnetv2 import Predictor
+    from espnetv2.inference.predictor import Predictor
+    from espnetv2.inference.sources import open_sources
 
     predictor = Predictor(model, device="cpu", size=parse_size(size), accelerate=False)
-    image = torch.from_numpy(predictor.preprocessing(read_picture(path)))
-    return predictor.class_map(predictor.logits(image[None])[0], parse_size(size)).tobytes()
+    _, _, logits = next(predictor.outputs(open_sources([path])))
+    return predictor.class_map(logits, parse_size(size)).tobytes()
 
 
 if __name__ == "__main__":

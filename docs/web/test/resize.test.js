@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { resize } from "../src/resize.js";
 import { python } from "./python.js";
 
-/** Pictures that get smaller, larger, smaller one way alone, and that stay as they are. */
+/** Smaller, larger, one way alone, neither; and both of Pillow's orders around their border. */
 const CASES = [
   ["64x48", "37x19"],
   ["21x13", "64x40"],
@@ -11,6 +11,10 @@ const CASES = [
   ["90x30", "11x30"],
   ["1x7", "3x1"],
   ["33x9", "33x9"],
+  ["48x36", "51x25"],
+  ["60x90", "50x70"],
+  ["60x90", "50x69"],
+  ["60x40", "70x41"],
 ];
 
 for (const [from, to] of CASES) {
