@@ -3,7 +3,7 @@
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
-import { extname, join, normalize } from "node:path";
+import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const TYPES = {
@@ -24,8 +24,8 @@ const ISOLATION = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-E
 export async function serve(folder, { port = 0, prefix = "/", isolated = true } = {}) {
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url ?? "/", "http://127.0.0.1");
-    const below = normalize(decodeURIComponent(pathname)).slice(prefix.length);
-    const path = join(folder, pathname.endsWith("/") ? join(below, "index.html") : below);
+    const below = pathname.slice(prefix.length);
+    const path = join(folder, pathname.endsWith("/") ? `${below}index.html` : below);
     const found = pathname.startsWith(prefix) ? await stat(path).catch(() => null) : null;
     if (!found?.isFile()) {
       response.writeHead(404).end();

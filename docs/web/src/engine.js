@@ -12,6 +12,8 @@ export class Engine {
   #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   /** @type {{ resolve: (answer: any) => void, reject: (reason: Error) => void }[]} */
   #waiting = [];
+  /** @type {Error | undefined} */
+  #failure;
 
   constructor() {
     this.#worker.onmessage = ({ data }) => {
@@ -20,7 +22,8 @@ export class Engine {
       else next?.reject(new Error(data.error));
     };
     this.#worker.onerror = (event) => {
-      for (const { reject } of this.#waiting.splice(0)) reject(new Error(event.message || "the worker cannot be started"));
+      this.#failure = new Error(event.message || "worker.js cannot be started");
+      for (const { reject } of this.#waiting.splice(0)) reject(this.#failure);
     };
   }
 
@@ -49,6 +52,7 @@ export class Engine {
    * @returns {Promise<any>}
    */
   #ask(request, handed) {
+    if (this.#failure) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
       this.#waiting.push({ resolve, reject });
       this.#worker.postMessage(request, handed);

@@ -51,14 +51,19 @@ async function usePicture(file, name) {
   await segment();
 }
 
-async function useCamera() {
-  const mine = await Camera.open();
+async function startCamera() {
+  const next = await Camera.open();
   stopCamera();
-  camera = mine;
+  camera = next;
   showCamera(true);
+}
+
+/** Segment frame after frame until the camera is stopped. */
+async function watchCamera() {
+  const mine = camera;
   try {
     let between = 0;
-    for (let last = performance.now(); camera === mine; ) {
+    for (let last = performance.now(); mine && camera === mine; ) {
       if (!mine.live) throw new UserError("the camera was disconnected: connect it, and start it again");
       picture = mine.frame();
       await segment();
@@ -138,9 +143,13 @@ for (const id of ["picture-file", "model-file"]) {
 element("sample", HTMLButtonElement).addEventListener("click", () => {
   run(`Segmenting ${SAMPLE} …`, async () => usePicture(await beside(SAMPLE), SAMPLE));
 });
-element("camera", HTMLButtonElement).addEventListener("click", () => {
-  if (camera) stopCamera();
-  else run("Camera is running", useCamera);
+element("camera", HTMLButtonElement).addEventListener("click", async () => {
+  if (camera) {
+    stopCamera();
+    return;
+  }
+  await run("Waiting for the camera …", startCamera);
+  if (camera) await run("The camera is running", watchCamera);
 });
 element("opacity", HTMLInputElement).addEventListener("input", ({ target }) => {
   const { value } = /** @type {HTMLInputElement} */ (target);

@@ -69,8 +69,7 @@ export class Camera {
       throw new UserError("the camera needs a secure page: open it by https, or from localhost");
     }
     try {
-      const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-      const camera = new Camera(stream);
+      const camera = new Camera(await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } }));
       await camera.#video.play();
       return camera;
     } catch (error) {

@@ -151,7 +151,7 @@ onPage("the camera runs until it is stopped", async (page) => {
     `camera: ${await page.locator("#fps").textContent()} frames/s, fastest frame ${Math.min(...times).toFixed(0)} ms`,
   );
   await page.getByRole("button", { name: "Stop the camera" }).click();
-  await page.getByText("Camera is running").waitFor({ state: "hidden" });
+  await page.getByText("The camera is running").waitFor({ state: "hidden" });
   await page.evaluate("delete espnetv2.result");
   await page.waitForTimeout(500);
   assert.equal(await page.evaluate("espnetv2.result"), undefined);
