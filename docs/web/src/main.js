@@ -63,7 +63,7 @@ async function watchCamera() {
   const mine = camera;
   try {
     let between = 0;
-    for (let last = performance.now(); mine && camera === mine; ) {
+    for (let last = performance.now(); mine && camera === mine;) {
       if (!mine.live) throw new UserError("the camera was disconnected: connect it, and start it again");
       picture = mine.frame();
       await segment();
