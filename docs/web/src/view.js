@@ -64,7 +64,7 @@ function coloured({ classes, width, height }, palette) {
  * @param {Uint8Array} classes
  * @param {number} count of classes
  */
-export function shares(classes, count) {
+function shares(classes, count) {
   const counts = new Uint32Array(count);
   for (const index of classes) counts[index]++;
   return [...counts]
