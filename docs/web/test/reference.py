@@ -34,4 +34,4 @@ def classes(model: str, size: str, path: str) -> bytes:
 
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
-    sys.stdout.buffer.write({"fit": fit, "classes": classes}[command](*arguments))
+    sys.stdout.buffer.write(fit(*arguments) if command == "fit" else classes(*arguments))
