@@ -4,10 +4,11 @@ IMAGE ?= examples/street.jpg
 OUT ?= demo
 VENV := .venv
 BIN := $(VENV)/bin
+WEB := docs/web
 # A folder of released weight files beside the checkout spares the download.
 export ESPNETV2_WEIGHTS ?= $(wildcard ../shared/weights)
 
-.PHONY: demo test lint types check format clean
+.PHONY: demo test lint types check format web test-web clean
 
 demo: $(VENV)/.installed
 	$(BIN)/espnetv2 predict "$(IMAGE)" --out "$(OUT)"
@@ -29,8 +30,25 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+# The page that runs in a browser, in $(WEB)/dist; needs Node.js 20 or newer.
+web: $(WEB)/dist/model.onnx $(WEB)/node_modules/.installed
+	npm --prefix $(WEB) run --silent build
+
+# Needs Chromium besides.
+test-web: web
+	npm --prefix $(WEB) run --silent check
+	PYTHON="$(abspath $(BIN)/python)" npm --prefix $(WEB) run --silent test
+
 clean:
-	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache $(WEB)/dist $(WEB)/node_modules
+
+$(WEB)/dist/model.onnx: $(VENV)/.installed-dev
+	mkdir -p $(@D)
+	$(BIN)/espnetv2 export espnetv2_seg_s0_5.cityscapes_256 --format onnx --size 512x256 --output classes --input uint8 --out $@
+
+$(WEB)/node_modules/.installed: $(WEB)/package-lock.json
+	npm --prefix $(WEB) ci
+	touch $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
