@@ -36,8 +36,8 @@ def gradients(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, lis
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_step_is_the_plain_one_to_rounding(name: str) -> None:
-    # Where rounding moves a value over PReLU's kink, gradients differ by more, torch's own as well: pictures are tried until one
-    # is without that.
+    # Where rounding moves a value over PReLU's kink, gradients differ by more, torch's own as well: pictures are tried until
+    # one is without that.
     distances: list[float] = []
     while len(distances) < 12 and min(distances, default=1.0) >= 2e-4:
         seed = len(distances)

@@ -61,7 +61,7 @@ def find_format(name: str, path: Path, precision: Precision, *, dynamic: bool) -
         raise UserError(f"{name} files have one input size: name it with --size instead of --dynamic")
     if sys.platform not in found.platforms:
         raise UserError(f"{name} files cannot be written on {sys.platform}: use {' or '.join(found.platforms)}")
-    for package in (*found.packages, *(("nncf",) if name == "openvino" and precision == "int8" else ())):
+    for package in found.packages:
         if importlib.util.find_spec(package) is None:
             raise MissingPackageError(package, found.extra, f"writing {name} files")
     return found

@@ -75,6 +75,9 @@ class Graph(nn.Module):
 def example_input(description: Description, batch: int = 1) -> Tensor:
     """Something of the shape and type that the graph takes."""
     height, width = description.info.preprocessing.height, description.info.preprocessing.width
+    if description.dynamic:
+        # Ones are taken for constants, and so are sides that happen to be equal.
+        batch, height, width = batch + 1, max(height, 2 * SMALLEST_DYNAMIC), max(width, 3 * SMALLEST_DYNAMIC)
     if description.input == "uint8":
         return torch.zeros(batch, height, width, 3, dtype=torch.uint8)
     return torch.zeros(batch, 3, height, width)

@@ -22,33 +22,55 @@ from espnetv2.models.network import Network
 from espnetv2.runtimes.description import KEY, Description
 
 OPSET = 20
-SMALLEST_HALVED = 16
 
 
 def write(network: Network, description: Description, calibration: Calibration | None, path: Path) -> None:
     """Write one self-contained ``.onnx`` file."""
-    model = traced(network, description, prelu=False)
+    model = quantised_or_not(network, description, calibration)
     if description.precision == "fp16":
         halve_weights(model)
-    if description.precision == "int8":
-        assert calibration is not None
-        from espnetv2.exporting.int8 import quantised
-
-        model = quantised(model, calibration)
+    shorten_names(model)
     helper.set_model_props(model, {KEY: description.model_dump_json()})
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
 
-def traced(network: Network, description: Description, *, prelu: bool) -> Any:
+def quantised_or_not(network: Network, description: Description, calibration: Calibration | None) -> Any:
+    """The network as an ONNX model in memory, in 8 bits where the description says so."""
+    model = traced(network, description)
+    if description.precision != "int8":
+        return model
+    assert calibration is not None
+    from espnetv2.exporting.int8 import quantised
+
+    return quantised(model, calibration)
+
+
+def shorten_names(model: Any) -> None:
+    """Number what lies between input and output: long names would take more room than small parameters."""
+    graph = model.graph
+    kept = {value.name for value in (*graph.input, *graph.output)} | {""}
+    names: dict[str, str] = {}
+
+    def short(name: str) -> str:
+        return name if name in kept else names.setdefault(name, f"{len(names):x}")
+
+    for tensor in graph.initializer:
+        tensor.name = short(tensor.name)
+    for index, node in enumerate(graph.node):
+        node.name = f"{node.op_type}{index}"
+        node.input[:] = [short(name) for name in node.input]
+        node.output[:] = [short(name) for name in node.output]
+    del graph.value_info[:]
+
+
+def traced(network: Network, description: Description, *, prelu: bool = False, batch: int = 1) -> Any:
     """The network as an ONNX model in memory, float32."""
     graph = Graph(network, description, prelu=prelu)
-    # Two pictures: with one, the batch would be taken for a constant.
-    example = example_input(description, 2 if description.dynamic else 1)
     with quiet():
         program = torch.onnx.export(
             graph,
-            (example,),
+            (example_input(description, batch),),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
@@ -70,14 +92,15 @@ def _bare(model: Any) -> Any:
 
 
 def halve_weights(model: Any) -> None:
-    """Store parameters in 16 bits. The runtime widens them once when it loads the file, and computes as before."""
+    """Store float parameters in 16 bits. The runtime widens them once when it loads the file, and computes as before."""
+    weights = {name for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul") for name in node.input}
     kept = []
     for tensor in model.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < SMALLEST_HALVED:
+        if tensor.name not in weights or tensor.data_type != TensorProto.FLOAT:
             kept.append(tensor)
             continue
-        kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half"))
+        halved = numpy_helper.to_array(tensor).astype(np.float16)
+        kept.append(numpy_helper.from_array(halved, f"{tensor.name}.half"))
         widen = helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=TensorProto.FLOAT)
         model.graph.node.insert(0, widen)
     del model.graph.initializer[:]

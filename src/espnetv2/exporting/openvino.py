@@ -1,4 +1,4 @@
-"""OpenVINO IR, from the ONNX graph; quantised by NNCF."""
+"""OpenVINO IR, from the ONNX graph, quantised or not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from espnetv2.exporting.calibration import Calibration
-from espnetv2.exporting.onnx import saved, traced
+from espnetv2.exporting.onnx import quantised_or_not, saved
 from espnetv2.models.network import Network
 from espnetv2.runtimes.description import KEY, Description
 
@@ -15,12 +15,7 @@ from espnetv2.runtimes.description import KEY, Description
 def write(network: Network, description: Description, calibration: Calibration | None, path: Path) -> None:
     """Write ``.xml`` and, beside it, ``.bin``."""
     openvino: Any = import_module("openvino")
-    with saved(traced(network, description, prelu=False)) as source:
+    with saved(quantised_or_not(network, description, calibration)) as source:
         model = openvino.convert_model(str(source))
-        if description.precision == "int8":
-            assert calibration is not None
-            from espnetv2.exporting.int8 import quantised_openvino
-
-            model = quantised_openvino(model, calibration)
         model.set_rt_info(description.model_dump_json(), [KEY])
-        openvino.save_model(model, str(path), compress_to_fp16=description.precision == "fp16")
+        openvino.save_model(model, str(path), compress_to_fp16=description.precision != "fp32")

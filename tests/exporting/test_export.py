@@ -1,0 +1,187 @@
+"""Files are written, say what they are, give what the network gives, and are refused where they cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import espnetv2
+from espnetv2.errors import UserError
+from espnetv2.exporting import verification
+from espnetv2.exporting.export import Exported, export
+from espnetv2.factory import create_model
+from espnetv2.inference.predictor import Predictor
+from espnetv2.models.network import Network
+from espnetv2.runtimes.runtime import open_runtime
+from helpers import picture
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+
+
+@pytest.fixture
+def network(segmentation_file: Path) -> Network:
+    return create_model("espnetv2_seg_s0_5", weights=segmentation_file)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        noisy = np.clip(np.asarray(picture(64, 32)) + rng.integers(-40, 40, (32, 64, 3)), 0, 255)
+        from PIL import Image
+
+        Image.fromarray(noisy.astype(np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def written(network: Network, folder: Path, format: str, **options: Any) -> Exported:
+    return export(network, folder / f"model{SUFFIXES[format]}", format=format, **options)
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_a_file_predicts_what_its_checkpoint_predicts(
+    format: str, network: Network, segmentation_file: Path, tmp_path: Path
+) -> None:
+    done = written(network, tmp_path, format)
+    assert done.verification.agreement >= 0.999
+    assert done.verification.difference is not None
+    assert done.verification.difference < 1e-4
+    assert open_runtime(done.path).description == done.description
+    assert done.description.info == network.info
+    (mine,), (theirs,) = Predictor(done.path)(picture(90, 50)), Predictor(segmentation_file)(picture(90, 50))
+    assert mine.to_dict().keys() == theirs.to_dict().keys()
+    assert (mine.class_map == theirs.class_map).mean() > 0.999
+    assert not list(tmp_path.glob(".partial*"))
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_pixels_in_and_classes_out(format: str, network: Network, tmp_path: Path) -> None:
+    done = written(network, tmp_path, format, input="uint8", output="classes", size=(48, 80))
+    assert done.verification.difference is None
+    found = open_runtime(done.path)(np.asarray(picture(80, 48))[None])
+    assert (found.shape, found.dtype) == ((1, 48, 80), np.uint8)
+    (result,) = Predictor(done.path)(picture(160, 96))
+    assert (result.class_map == found[0].repeat(2, 0).repeat(2, 1)).mean() > 0.9
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_any_size_and_batch(format: str, network: Network, segmentation_file: Path, tmp_path: Path) -> None:
+    done = written(network, tmp_path, format, dynamic=True)
+    sources = [picture(90, 50), picture(64, 33), picture(20, 20)]
+    for size in ((48, 64), (67, 97)):
+        mine = Predictor(done.path, size=size, batch_size=3)(*sources)
+        theirs = Predictor(segmentation_file, size=size)(*sources)
+        for one, other in zip(mine, theirs, strict=True):
+            assert (one.class_map == other.class_map).mean() > 0.999
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_half_and_eight_bits(
+    format: str, network: Network, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A network that has learnt nothing has logits all alike, which eight bits cannot tell apart.
+    monkeypatch.setitem(verification.TOLERANCES, "int8", verification.Tolerance(10.0, 0.0))
+    sizes = {}
+    for precision in ("fp32", "fp16", "int8"):
+        folder = tmp_path / precision
+        calibrate = pictures if precision == "int8" else None
+        done = written(network, folder, format, precision=precision, calibrate=calibrate)
+        weights = done.path.with_suffix(".bin") if format == "openvino" else done.path
+        sizes[precision] = weights.stat().st_size
+        assert done.description.precision == precision
+        assert done.verification.pictures == (4 if calibrate else 2)
+    assert sizes["fp16"] < 0.75 * sizes["fp32"]
+    assert sizes["int8"] < 0.75 * sizes["fp32"]
+
+
+def test_classification(classification_file: Path, tmp_path: Path) -> None:
+    network = create_model("espnetv2_s0_5", weights=classification_file)
+    (wanted,) = Predictor(classification_file)(picture(80, 70))
+    for format in SUFFIXES:
+        (found,) = Predictor(written(network, tmp_path, format).path)(picture(80, 70))
+        assert [index for index, _ in found.top] == [index for index, _ in wanted.top]
+        np.testing.assert_allclose([p for _, p in found.top], [p for _, p in wanted.top], rtol=1e-3)
+    done = written(network, tmp_path / "classes", "onnx", output="classes")
+    (found,) = Predictor(done.path)(picture(80, 70))
+    assert found.top == ((wanted.top[0][0], 1.0),)
+
+
+def test_the_graph_of_one_size_computes_no_shapes(network: Network, tmp_path: Path) -> None:
+    model = onnx.load(written(network, tmp_path, "onnx").path)
+    kinds = {node.op_type for node in model.graph.node}
+    assert not kinds & {"Shape", "Gather", "GatherND", "BatchNormalization", "PRelu", "ConstantOfShape"}
+    described = json.loads({entry.key: entry.value for entry in model.metadata_props}["espnetv2"])
+    assert described["info"]["classes"][0] == "road"
+
+
+def test_a_file_that_gives_something_else_is_not_kept(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from espnetv2.exporting import graph
+
+    class Wrong(graph.Normalisation):
+        def forward(self, pixels: Any) -> Any:
+            return -super().forward(pixels)
+
+    monkeypatch.setattr(graph, "Normalisation", Wrong)
+    with pytest.raises(UserError, match=r"does not give what the network gives: .* % of the classes agree"):
+        written(network, tmp_path / "out", "onnx", input="uint8")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(network: Network, tmp_path: Path) -> None:
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"before")
+    with pytest.raises(UserError, match="at most"):
+        export(network, target, size=(16, 9000))
+    assert target.read_bytes() == b"before"
+    written(network, tmp_path, "onnx")
+    assert target.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("model.onnx", {"format": "onxx"}, 'no format "onxx": did you mean "onnx"?'),
+        ("model.bin", {}, "the name of ONNX files ends in .onnx"),
+        ("model.pt2", {"format": "pt2", "precision": "int8"}, "pt2 files have no int8"),
+        ("model.onnx", {"precision": "int8"}, "name a folder of them with --calibrate"),
+        ("model.onnx", {"precision": "int8", "calibrate": "absent"}, '"absent" is no folder'),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(
+    name: str, options: dict[str, Any], reason: str, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        export(network, Path("new") / name, **options)
+    assert reason in str(error.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_calibration_needs_pictures(network: Network, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no picture below"):
+        export(network, tmp_path / "out/model.onnx", precision="int8", calibrate=tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"broken\.png"):
+        export(network, tmp_path / "out/model.onnx", precision="int8", calibrate=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_package_is_named(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else real(name))
+    with pytest.raises(UserError, match=r"writing openvino files needs the package openvino.*espnetv2\[export\]"):
+        export(network, tmp_path / "model.xml", format="openvino")
+
+
+def test_untrained_networks_are_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no trained weights"):
+        espnetv2.export(create_model("espnetv2_s0_5"), tmp_path / "model.onnx")
