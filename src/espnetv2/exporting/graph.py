@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from espnetv2.exporting.folding import with_weights
 from espnetv2.exporting.rewriting import rewritten
 from espnetv2.info import ModelInfo
+from espnetv2.models.classification import ClassificationModel
+from espnetv2.models.decoders.psp import PSPDecoder
 from espnetv2.models.network import Network
 from espnetv2.preprocessing import Preprocessing
 from espnetv2.runtimes.description import Description
@@ -36,17 +39,16 @@ class Normalisation(nn.Module):
 
 
 class Decision(nn.Module):
-    """Logits (N, outputs, ...) -> the largest of the first ``classes``: uint8 maps, int32 beyond 256 classes; int64 (N)."""
+    """Logits (N, classes, ...) -> the largest: uint8 maps, int32 beyond 256 classes; int64 (N)."""
 
     def __init__(self, info: ModelInfo) -> None:
         super().__init__()
         self.classes = len(info.classes)
-        self.all = self.classes == info.outputs
         small = torch.uint8 if self.classes <= MOST_SMALL else torch.int32
         self.dtype = small if info.task == "segmentation" else torch.int64
 
     def forward(self, logits: Tensor) -> Tensor:
-        return (logits if self.all else logits[:, : self.classes]).argmax(1).to(self.dtype)
+        return logits.argmax(1).to(self.dtype)
 
 
 class Graph(nn.Module):
@@ -64,12 +66,31 @@ class Graph(nn.Module):
         size = None if description.dynamic else (preprocessing.height, preprocessing.width)
         self.prepare: nn.Module = Normalisation(preprocessing) if description.input == "uint8" else nn.Identity()
         self.network = rewritten(network, prelu=prelu, size=size, even=description.precision == "int8")
-        self.decide: nn.Module = Decision(description.info) if description.output == "classes" else nn.Identity()
+        self.decide: nn.Module = nn.Identity()
+        if description.output == "classes":
+            keep_outputs(self.network, len(description.info.classes))
+            self.decide = Decision(description.info)
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
         out: Tensor = self.decide(self.network(self.prepare(image)))
         return out
+
+
+def keep_outputs(network: Network, count: int) -> None:
+    """Drop the last layer's outputs from ``count`` on, which are no class, in a rewritten network."""
+    if isinstance(network, ClassificationModel):
+        classifier = nn.Linear(network.classifier.in_features, count)
+        classifier.load_state_dict({name: value[:count] for name, value in network.classifier.state_dict().items()})
+        network.classifier = classifier.requires_grad_(False)
+        return
+    decoder = network.decoder
+    layers = decoder.classify1 if isinstance(decoder, PSPDecoder) else decoder.get_submodule("pool1.expand")
+    assert isinstance(layers, nn.Sequential)
+    last = layers[-1]
+    assert isinstance(last, nn.Conv2d)
+    bias = torch.zeros(count) if last.bias is None else last.bias[:count]
+    layers[-1] = with_weights(last, last.weight[:count], bias)
 
 
 def example_input(description: Description, batch: int = 1) -> Tensor:
