@@ -107,7 +107,7 @@ def _card(
     done = int(measured[-1]["epoch"]) + 1
     rows = [f"| {name} | {'absent' if value is None else f'{value:.1f}'} |" for name, value in per_class.items()]
     notes = options.notes.read_text("utf-8").strip() if options.notes else "None beyond the classes with a low figure above."
-    machine = f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__.partition('+')[0]}"
+    machine = f"CPU threads: {torch.get_num_threads()}, {platform.machine()}, torch {torch.__version__.partition('+')[0]}"
     return f"""# {entry.name}
 
 | | |

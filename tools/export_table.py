@@ -1,6 +1,6 @@
 """Write the table of ``docs/export.md``: every format that can be written and run here, measured.
 
-    python tools/export_table.py --calibrate ../shared/camvid/train --weights-dir ../shared/weights
+    python tools/export_table.py ../shared/cityscapes256/leftImg8bit/train ../shared/camvid/train
 
 Each file is exported and verified by ``espnetv2.export``. Latency is from image array to the file's answer, the median of
 interleaved turns within one run.
@@ -25,7 +25,7 @@ from espnetv2.runtimes.runtime import open_runtime
 
 DOCUMENT = Path(__file__).parents[1] / "docs/export.md"
 START, END = "<!-- table of the formats -->", "<!-- end of the table -->"
-MODELS = ("espnetv2_seg_s0_5.cityscapes_1024x512", "espnetv2_seg_s2_0.cityscapes_1024x512")
+MODELS = ("espnetv2_seg_s0_5.cityscapes_256", "espnetv2_seg_s2_0.camvid")
 PAUSE_S = 0.1
 TURN = 2
 
@@ -37,9 +37,9 @@ def main() -> None:
         "| format | model | precision | size, MB | largest difference | agreement, % | ms |",
         "|---|---|---|---|---|---|---|",
     ]
-    for model in MODELS:
+    for model, pictures in zip(MODELS, options.pictures, strict=True):
         with tempfile.TemporaryDirectory() as folder:
-            done = _export_all(model, Path(folder), options)
+            done = _export_all(model, Path(folder), pictures)
             times = _interleaved(done, options.rounds)
             rows += [_row(model, exported, ms) for exported, ms in zip(done, times, strict=True)]
     before, _, rest = DOCUMENT.read_text("utf-8").partition(START)
@@ -49,13 +49,14 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calibrate", type=Path, required=True, help="folder of pictures, for int8 and verification")
-    parser.add_argument("--weights-dir", type=Path)
+    parser.add_argument(
+        "pictures", type=Path, nargs=2, help="folders of Cityscapes and CamVid pictures, for int8 and verification"
+    )
     parser.add_argument("--rounds", type=int, default=10)
     return parser.parse_args()
 
 
-def _export_all(model: str, folder: Path, options: argparse.Namespace) -> list[Exported]:
+def _export_all(model: str, folder: Path, pictures: Path) -> list[Exported]:
     done = []
     for name, row in FORMATS.items():
         if any(importlib.util.find_spec(package) is None for package in row.packages):
@@ -63,15 +64,7 @@ def _export_all(model: str, folder: Path, options: argparse.Namespace) -> list[E
         for precision in row.precisions:
             path = folder / f"{name}_{precision}{row.suffix}"
             print(f"{model} as {path.name}", flush=True)
-            exported = export(
-                model,
-                path,
-                format=name,
-                precision=precision,
-                size=(512, 1024),
-                calibrate=options.calibrate,
-                weights_dir=options.weights_dir,
-            )
+            exported = export(model, path, format=name, precision=precision, calibrate=pictures)
             if exported.verification is not None:
                 done.append(exported)
     return done
@@ -79,7 +72,9 @@ def _export_all(model: str, folder: Path, options: argparse.Namespace) -> list[E
 
 def _interleaved(done: list[Exported], rounds: int) -> list[float]:
     runs = [open_runtime(exported.path) for exported in done]
-    image: npt.NDArray[Any] = np.random.default_rng(0).normal(size=(1, 3, 512, 1024)).astype(np.float32)
+    preprocessing = done[0].description.info.preprocessing
+    shape = (1, 3, preprocessing.height, preprocessing.width)
+    image: npt.NDArray[Any] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):
         for run, measured in zip(runs, times, strict=True):

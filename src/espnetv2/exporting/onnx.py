@@ -15,11 +15,15 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from espnetv2 import __version__
 from espnetv2.exporting.calibration import Calibration
 from espnetv2.exporting.exported_program import dynamic_shapes
 from espnetv2.exporting.graph import Graph, example_input
+from espnetv2.info import generic_info
+from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.network import Network
-from espnetv2.runtimes.description import KEY, Description
+from espnetv2.models.registry import model_spec
+from espnetv2.runtimes.description import KEY, Description, Output
 
 OPSET = 20
 
@@ -32,6 +36,18 @@ def write(network: Network, description: Description, calibration: Calibration |
     shorten_names(model)
     helper.set_model_props(model, {KEY: description.model_dump_json()})
     onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def convert(network: Network, output: Output, shape: tuple[int, int, int, int], path: Path) -> None:
+    """Write a network, trained or not, for float32 images of one shape (N, 3, H, W), without verification."""
+    # Of an untrained network's description nothing but the task and the number of outputs shapes the graph.
+    stand_in = model_spec("espnetv2_s1_0" if isinstance(network, ClassificationModel) else "espnetv2_seg_s1_0")
+    info = network.info or generic_info(stand_in, network.num_classes)
+    info = info.model_copy(update={"preprocessing": info.preprocessing.resized(shape[2], shape[3])})
+    description = Description(info=info, format="onnx", output=output, version=__version__)
+    model = traced(network, description, batch=shape[0])
+    shorten_names(model)
     onnx.save(model, path)
 
 
