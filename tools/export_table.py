@@ -49,9 +49,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "pictures", type=Path, nargs=2, help="Cityscapes and CamVid pictures, for int8 and verification"
-    )
+    parser.add_argument("pictures", type=Path, nargs=2, help="Cityscapes and CamVid pictures, for int8 and verification")
     parser.add_argument("--rounds", type=int, default=10)
     return parser.parse_args()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
@@ -20,17 +21,18 @@ QUANTISED = ("Conv", "Gemm")
 PERCENTILE = 99.99
 IMAGE_CHANNELS = 3
 WIDEST_GROUP = 8
+BEHIND_A_MERGE = re.compile(r"\bpool[1-4]\.expand\.")
 
 
 def quantised(model: Any, calibration: Calibration) -> Any:
-    """An ONNX model with its convolutions in 8 bits, but for grouped 3x3 ones and those of the image; all else stays in float.
+    """An ONNX model with its convolutions in 8 bits, but for some; all else stays in float.
 
-    Those hold few parameters and little of the work, and rounding them costs the most: measured in docs/export.md. Their
-    weights are kept in 16 bits.
+    Grouped 3x3 convolutions, those of the image and those behind a pyramid's merge hold few parameters and little of the work,
+    and rounding them costs the most: measured in docs/export.md. Their weights are kept in 16 bits.
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-    kept = [node.name for node in convolutions if _stays_in_float(shapes[node.input[1]])]
+    kept = [node.name for node in convolutions if _stays_in_float(node.input[1], shapes[node.input[1]])]
     with TemporaryDirectory() as folder, quiet(), redirect_stdout(StringIO()):
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
@@ -52,10 +54,10 @@ def quantised(model: Any, calibration: Calibration) -> Any:
     return made
 
 
-def _stays_in_float(weight: tuple[int, int, int, int]) -> bool:
-    """By the shape of its weight (out, in per group, height, width). The widest group of a 3x3 convolution has 8 channels."""
+def _stays_in_float(name: str, weight: tuple[int, int, int, int]) -> bool:
+    """By the name of its weight, and its shape (out, in per group, height, width)."""
     _, channels, height, _ = weight
-    return channels <= IMAGE_CHANNELS or (height > 1 and channels <= WIDEST_GROUP)
+    return channels <= IMAGE_CHANNELS or (height > 1 and channels <= WIDEST_GROUP) or BEHIND_A_MERGE.search(name) is not None
 
 
 class _Reader(CalibrationDataReader):
