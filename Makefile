@@ -8,13 +8,17 @@ WEB := docs/web
 # A folder of released weight files beside the checkout spares the download.
 export ESPNETV2_WEIGHTS ?= $(wildcard ../shared/weights)
 
-.PHONY: demo test lint types check format web test-web clean
+.PHONY: demo test test-executorch test-litert lint types check format web test-web clean
 
 demo: $(VENV)/.installed
 	$(BIN)/espnetv2 predict "$(IMAGE)" --out "$(OUT)"
 	@echo "Look at the overlay in the folder $(abspath $(OUT))."
 
 test: lint types check
+
+# Formats whose packages are large or keep others from being installed have environments of their own.
+test-executorch test-litert: test-%: .venv-%/.installed
+	.venv-$*/bin/python -m pytest tests/exporting/test_$*.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
@@ -40,7 +44,7 @@ test-web: web
 	PYTHON="$(abspath $(BIN)/python)" npm --prefix $(WEB) run --silent test
 
 clean:
-	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache $(WEB)/dist $(WEB)/node_modules
+	rm -rf $(VENV) .venv-* build dist demo .mypy_cache .pytest_cache .ruff_cache $(WEB)/dist $(WEB)/node_modules
 
 $(WEB)/dist/model.onnx: $(VENV)/.installed-dev
 	mkdir -p $(@D)
@@ -60,3 +64,8 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.installed
+
+.venv-%/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --editable ".[$*]" onnx pytest pytest-xdist
+	touch $@

@@ -23,10 +23,11 @@ import torch
 
 import espnetv2
 from espnetv2.exporting.graph import Decision
-from espnetv2.exporting.onnx import quiet, shorten_names, traced
+from espnetv2.exporting.onnx import shorten_names, traced
 from espnetv2.info import generic_info
 from espnetv2.models.registry import model_spec
 from espnetv2.runtimes.description import Description, Output
+from espnetv2.runtimes.quiet import quiet
 
 HEIGHT, WIDTH = 512, 1024
 PAUSE_S = 0.1

@@ -89,7 +89,7 @@ def _row(model: str, exported: Exported, ms: float) -> str:
     description, checked = exported.description, exported.verification
     assert checked is not None
     difference = "" if checked.difference is None else f"{checked.difference:.1e}"
-    cells = (description.format, model.partition(".")[0], description.precision, f"{checked.size / 1e6:.2f}", difference)
+    cells = (description.format, model.partition(".")[0], description.precision, f"{exported.size / 1e6:.2f}", difference)
     return f"| {' | '.join(cells)} | {100 * checked.agreement:.3f} | {ms:.1f} |"
 
 

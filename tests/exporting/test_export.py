@@ -50,6 +50,7 @@ def test_a_file_predicts_what_its_checkpoint_predicts(
     format: str, network: Network, segmentation_file: Path, tmp_path: Path
 ) -> None:
     done = written(network, tmp_path, format)
+    assert done.verification is not None
     assert done.verification.agreement >= 0.999
     assert done.verification.difference is not None
     assert done.verification.difference < 1e-4
@@ -64,6 +65,7 @@ def test_a_file_predicts_what_its_checkpoint_predicts(
 @pytest.mark.parametrize("format", SUFFIXES)
 def test_pixels_in_and_classes_out(format: str, network: Network, tmp_path: Path) -> None:
     done = written(network, tmp_path, format, input="uint8", output="classes", size=(48, 80))
+    assert done.verification is not None
     assert done.verification.difference is None
     found = open_runtime(done.path)(np.asarray(picture(80, 48))[None])
     assert (found.shape, found.dtype) == ((1, 48, 80), np.uint8)
@@ -96,6 +98,7 @@ def test_half_and_eight_bits(
         weights = done.path.with_suffix(".bin") if format == "openvino" else done.path
         sizes[precision] = weights.stat().st_size
         assert done.description.precision == precision
+        assert done.verification is not None
         assert done.verification.pictures == (4 if calibrate else 2)
     assert sizes["fp16"] < 0.75 * sizes["fp32"]
     assert sizes["int8"] < 0.75 * sizes["fp32"]

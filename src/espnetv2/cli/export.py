@@ -14,10 +14,13 @@ from espnetv2.runtimes.description import Input, Output, Precision
 if TYPE_CHECKING:
     from espnetv2.exporting.export import Exported
 
+PLATFORMS = {"darwin": "macOS", "linux": "Linux", "win32": "Windows"}
+FORMATS_HELP = "onnx, openvino, pt2, executorch, ncnn or litert; coreml and tensorrt are untested (docs/export.md)."
+
 
 def export(
     model: Annotated[str, typer.Argument(metavar="NAME[.TAG]", help="A model of `espnetv2 models`, or a checkpoint file.")],
-    format: Annotated[str, typer.Option("--format", metavar="F", help="onnx, openvino, pt2, ... (docs/export.md).")],
+    format: Annotated[str, typer.Option("--format", metavar="F", help=FORMATS_HELP)],
     out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file to write, with the format's suffix.")],
     weights: options.Weights = None,
     size: options.Size = None,
@@ -63,18 +66,21 @@ def export(
 
 
 def _print(done: Exported) -> None:
-    description, checked = done.description, done.verification
+    description = done.description
     preprocessing = description.info.preprocessing
     size = "any size" if description.dynamic else f"{preprocessing.width}x{preprocessing.height}"
-    what = f"{description.info.name}, {description.format}, {description.precision}, {size}, {checked.size / 1e6:.2f} MB"
+    what = f"{description.info.name}, {description.format}, {description.precision}, {size}, {done.size / 1e6:.2f} MB"
+    stdout().print(f"{done.path}: {what}\n    {_verified(done)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _verified(done: Exported) -> str:
+    from espnetv2.exporting.formats import FORMATS
+
+    checked, found = done.verification, FORMATS[done.description.format]
+    if checked is None:
+        return f"NOT verified: {found.title} runs on {' and '.join(PLATFORMS[name] for name in found.runs_on)} only"
     difference = "" if checked.difference is None else f", logits within {checked.difference:.1e} of the largest"
-    stdout().print(
-        f"{done.path}: {what}\n"
-        f"    verified on {checked.pictures} pictures: {100 * checked.agreement:.3f} % of the classes agree{difference}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    return f"verified on {checked.pictures} pictures: {100 * checked.agreement:.3f} % of the classes agree{difference}"
 
 
 def _answer(done: Exported) -> dict[str, Any]:
@@ -89,8 +95,9 @@ def _answer(done: Exported) -> dict[str, Any]:
         "input": description.input,
         "output": description.output,
         "size": None if description.dynamic else f"{preprocessing.width}x{preprocessing.height}",
-        "bytes": checked.size,
-        "pictures": checked.pictures,
-        "largest_difference": checked.difference,
-        "agreement": checked.agreement,
+        "bytes": done.size,
+        "verified": checked is not None,
+        "pictures": checked and checked.pictures,
+        "largest_difference": checked and checked.difference,
+        "agreement": checked and checked.agreement,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from espnetv2 import __version__
 from espnetv2.errors import UserError
 from espnetv2.exporting.calibration import Calibration
 from espnetv2.exporting.formats import find_format, writer
-from espnetv2.exporting.verification import Verification, verify
+from espnetv2.exporting.verification import Verification, file_size, verify
 from espnetv2.factory import find_network
 from espnetv2.files import writable_folder
 from espnetv2.models.network import Network
@@ -25,11 +26,19 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and what the comparison with the network found."""
+    """What was written, and what the comparison with the network found.
+
+    Attributes:
+        path: the file or folder.
+        description: what it says of itself.
+        size: bytes of the file, or of all that belongs to it.
+        verification: None where this platform cannot run such files.
+    """
 
     path: Path
     description: Description
-    verification: Verification
+    size: int
+    verification: Verification | None
 
 
 def export(
@@ -68,7 +77,7 @@ def export(
             calibration folder without pictures; a file that does not give what the network gives, which is not kept.
     """
     out = Path(out)
-    found = find_format(format, out, precision, dynamic=dynamic)
+    found = find_format(format, out, precision, dynamic=dynamic, input=input, output=output)
     if precision == "int8" and calibrate is None:
         raise UserError("int8 needs to see pictures like those to come: name a folder of them with --calibrate")
     if size is not None and max(size) > LARGEST_SIDE:
@@ -90,10 +99,12 @@ def export(
         partial = Path(folder) / out.name
         say(f"writing {out}")
         writer(found)(network, description, calibration, partial)
-        say(f"verifying {out}")
-        verification = verify(network, open_runtime(partial), partial, calibration)
+        verification = None
+        if sys.platform in found.runs_on:
+            say(f"verifying {out}")
+            verification = verify(network, open_runtime(partial), calibration)
         _keep(Path(folder), out)
-    return Exported(out, description, verification)
+    return Exported(out, description, file_size(out), verification)
 
 
 def _network(model: str | Network, weights: str | Path | None, weights_dir: str | Path | None) -> Network:

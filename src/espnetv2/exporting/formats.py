@@ -12,9 +12,12 @@ from typing import NamedTuple
 from espnetv2.errors import MissingPackageError, UserError, nearest
 from espnetv2.exporting.calibration import Calibration
 from espnetv2.models.network import Network
-from espnetv2.runtimes.description import Description, Precision
+from espnetv2.runtimes.description import Description, Input, Output, Precision
 
 Writer = Callable[[Network, Description, Calibration | None, Path], None]
+
+
+_ANYWHERE = ("linux", "darwin", "win32")
 
 
 class Format(NamedTuple):
@@ -29,26 +32,62 @@ class Format(NamedTuple):
     packages: tuple[str, ...]
     extra: str
     precisions: tuple[Precision, ...]
+    inputs: tuple[Input, ...] = ("float32", "uint8")
+    outputs: tuple[Output, ...] = ("logits", "classes")
     dynamic: bool = False
     folder: bool = False
-    platforms: tuple[str, ...] = ("linux", "darwin", "win32")
+    platforms: tuple[str, ...] = _ANYWHERE
+    runs_on: tuple[str, ...] = _ANYWHERE
+    """Platforms that have its runtime. On others a file is written, but cannot be verified."""
+    tested: bool = True
+    """Whether this project's tests run such files."""
 
 
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 _ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+_FLOAT: tuple[Input, ...] = ("float32",)
+_LOGITS: tuple[Output, ...] = ("logits",)
 FORMATS = {
     "onnx": Format("ONNX", "onnx", ".onnx", _ONNX, "export", _ALL, dynamic=True),
     "openvino": Format("OpenVINO IR", "openvino", ".xml", ("openvino", *_ONNX), "export", _ALL, dynamic=True),
     "pt2": Format("torch.export", "exported_program", ".pt2", (), "export", ("fp32",), dynamic=True),
+    "executorch": Format("ExecuTorch", "executorch", ".pte", ("executorch",), "executorch", ("fp32",)),
+    "ncnn": Format("NCNN", "ncnn", ".ncnn", ("pnnx", "ncnn"), "ncnn", ("fp32", "fp16"), _FLOAT, _LOGITS, folder=True),
+    "litert": Format("LiteRT", "litert", ".tflite", ("litert_torch", "ai_edge_litert"), "litert", ("fp32",)),
+    "coreml": Format(
+        "Core ML",
+        "coreml",
+        ".mlpackage",
+        ("coremltools",),
+        "coreml",
+        ("fp32", "fp16"),
+        _FLOAT,
+        _LOGITS,
+        folder=True,
+        platforms=("linux", "darwin"),
+        runs_on=("darwin",),
+        tested=False,
+    ),
+    "tensorrt": Format(
+        "TensorRT", "tensorrt", ".engine", ("tensorrt", *_ONNX), "tensorrt", ("fp32",), _FLOAT, _LOGITS, tested=False
+    ),
 }
 
 
-def find_format(name: str, path: Path, precision: Precision, *, dynamic: bool) -> Format:
+def find_format(
+    name: str,
+    path: Path,
+    precision: Precision,
+    *,
+    dynamic: bool,
+    input: Input = "float32",
+    output: Output = "logits",
+) -> Format:
     """The format called ``name``, if it can be written here as asked for.
 
     Raises:
-        UserError: no such format, or it has no such precision or sizes, is not for this platform, or ``path`` has another
-            suffix; a package that it needs is not installed.
+        UserError: no such format, or it has no such precision, input, output or sizes, is not for this platform, or ``path``
+            has another suffix; a package that it needs is not installed.
     """
     if name not in FORMATS:
         raise UserError(f'no format "{name}": {nearest(name, FORMATS)}')
@@ -57,6 +96,10 @@ def find_format(name: str, path: Path, precision: Precision, *, dynamic: bool) -
         raise UserError(f'--out {path}: the name of {found.title} files ends in {found.suffix}, such as "model{found.suffix}"')
     if precision not in found.precisions:
         raise UserError(f"{name} files have no {precision} here: choose {', '.join(found.precisions)}, or another format")
+    if input not in found.inputs:
+        raise UserError(f"{name} files take no {input} here: choose --input {found.inputs[0]}, or another format")
+    if output not in found.outputs:
+        raise UserError(f"{name} files give no {output} here: choose --output {found.outputs[0]}, or another format")
     if dynamic and not found.dynamic:
         raise UserError(f"{name} files have one input size: name it with --size instead of --dynamic")
     if sys.platform not in found.platforms:

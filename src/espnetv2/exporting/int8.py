@@ -14,7 +14,8 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from espnetv2.exporting.calibration import Calibration
-from espnetv2.exporting.onnx import halve_weights, quiet
+from espnetv2.exporting.onnx import halve_weights
+from espnetv2.runtimes.quiet import quiet
 
 QUANTISED = ("Conv", "Gemm")
 # Of the activations, what lies beyond is cut off: a few outliers would coarsen all the rest.

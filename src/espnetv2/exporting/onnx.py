@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +22,7 @@ from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.network import Network
 from espnetv2.models.registry import model_spec
 from espnetv2.runtimes.description import KEY, Description, Output
+from espnetv2.runtimes.quiet import quiet
 
 OPSET = 20
 
@@ -121,19 +120,6 @@ def halve_weights(model: Any) -> None:
         model.graph.node.insert(0, widen)
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without what exporters say of themselves."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 @contextmanager

@@ -47,16 +47,14 @@ class Verification:
         pictures: how many were compared.
         difference: largest difference of a logit, as a share of the largest logit; None where the file gives classes.
         agreement: share of pixels (segmentation) or pictures (classification) that got the same class.
-        size: bytes of the file, or of all that belongs to it.
     """
 
     pictures: int
     difference: float | None
     agreement: float
-    size: int
 
 
-def verify(network: Network, runtime: Runtime, path: Path, calibration: Calibration | None) -> Verification:
+def verify(network: Network, runtime: Runtime, calibration: Calibration | None) -> Verification:
     """Compare a file with the network that it was made from, on pictures and on noise.
 
     The pictures are those given for calibration, or else a drawn street. Noise has no classes to speak of: only its logits
@@ -76,7 +74,7 @@ def verify(network: Network, runtime: Runtime, path: Path, calibration: Calibrat
     if description.precision != "int8":
         differences.append(_compare(network, runtime, _noise(description))[0])
     known = [difference for difference in differences if difference is not None]
-    found = Verification(len(pictures), max(known) if known else None, same / total, file_size(path))
+    found = Verification(len(pictures), max(known) if known else None, same / total)
     if found.agreement < allowed.agreement or (found.difference or 0.0) > allowed.difference:
         shown = "" if found.difference is None else f", logits differ by {found.difference:.1e} of the largest"
         raise UserError(

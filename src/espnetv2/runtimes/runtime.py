@@ -25,23 +25,22 @@ class Runtime(Protocol):
 
 
 class Kind(NamedTuple):
-    """Where a kind of file is opened, and what that needs."""
+    """Where a kind of file is opened, and the extra that installs what that needs."""
 
     module: str
-    package: str
     extra: str
 
 
 # The module has a function ``open_file(path, threads)``.
 KINDS = {
-    ".onnx": Kind("onnx", "onnxruntime", "export"),
-    ".xml": Kind("openvino", "openvino", "export"),
-    ".pt2": Kind("exported_program", "torch", "export"),
-    ".pte": Kind("executorch", "executorch", "executorch"),
-    ".tflite": Kind("litert", "ai_edge_litert", "litert"),
-    ".ncnn": Kind("ncnn", "ncnn", "ncnn"),
-    ".mlpackage": Kind("coreml", "coremltools", "coreml"),
-    ".engine": Kind("tensorrt", "tensorrt", "tensorrt"),
+    ".onnx": Kind("onnx", "export"),
+    ".xml": Kind("openvino", "export"),
+    ".pt2": Kind("exported_program", "export"),
+    ".pte": Kind("executorch", "executorch"),
+    ".tflite": Kind("litert", "litert"),
+    ".ncnn": Kind("ncnn", "ncnn"),
+    ".mlpackage": Kind("coreml", "coreml"),
+    ".engine": Kind("tensorrt", "tensorrt"),
 }
 
 
@@ -69,7 +68,9 @@ def open_runtime(path: str | Path, *, threads: int | None = None) -> Runtime:
         module = import_module(f"espnetv2.runtimes.{kind.module}")
         runtime: Runtime = module.open_file(path, threads)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != kind.package:
+        missing = str(error.name).partition(".")[0]
+        # A runtime may need more than its own package, torch above all.
+        if missing == "espnetv2":
             raise
-        raise MissingPackageError(kind.package, kind.extra, f"running {path.name}") from error
+        raise MissingPackageError(missing, kind.extra, f"running {path.name}") from error
     return runtime

@@ -1,0 +1,48 @@
+"""Libraries without what they say of themselves, in Python and in C, where Python cannot stop them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STDOUT, STDERR = 1, 2
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No log below an error, no warning, nothing on this process's standard output and error. Errors are raised as ever."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), _silenced():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    # What is in Python's buffers by then is nobody's chatter.
+    _flush()
+    kept = {stream: os.dup(stream) for stream in (STDOUT, STDERR)}
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in kept:
+            os.dup2(nowhere, stream)
+        yield
+    finally:
+        _flush()
+        for stream, copy in kept.items():
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(nowhere)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
