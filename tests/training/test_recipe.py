@@ -18,7 +18,7 @@ def test_every_recipe_of_the_package_is_valid_and_survives_a_round_trip(name: st
 
 def test_the_published_results_have_a_recipe() -> None:
     published = {"imagenet", "cityscapes_psp"} | {f"{d}_pyramid_stage{s}" for d in ("cityscapes", "voc") for s in (1, 2)}
-    ours = {"segmentation", "classification", "cityscapes_256"}
+    ours = {"segmentation", "classification", "camvid", "cityscapes_256", "imagenette"}
     assert published | ours == set(list_recipes())
     imagenet = load_recipe("imagenet")
     assert (imagenet.batch_size, imagenet.epochs, imagenet.lr, imagenet.seed) == (512, 300, 0.1, 1882)

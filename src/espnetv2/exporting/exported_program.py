@@ -19,9 +19,7 @@ def write(network: Network, description: Description, calibration: Calibration |
     """Write one ``.pt2`` archive."""
     del calibration
     graph = Graph(network, description, prelu=True)
-    example = example_input(description)
-    shapes = (dynamic_shapes(description),) if description.dynamic else None
-    program = torch.export.export(graph, (example,), dynamic_shapes=shapes)
+    program = torch.export.export(graph, (example_input(description),))
     torch.export.save(program, path, extra_files={KEY: description.model_dump_json()})
 
 

@@ -50,7 +50,7 @@ _LOGITS: tuple[Output, ...] = ("logits",)
 FORMATS = {
     "onnx": Format("ONNX", "onnx", ".onnx", _ONNX, "export", _ALL, dynamic=True),
     "openvino": Format("OpenVINO IR", "openvino", ".xml", ("openvino", *_ONNX), "export", _ALL, dynamic=True),
-    "pt2": Format("torch.export", "exported_program", ".pt2", (), "export", ("fp32",), dynamic=True),
+    "pt2": Format("torch.export", "exported_program", ".pt2", (), "export", ("fp32",)),
     "executorch": Format("ExecuTorch", "executorch", ".pte", ("executorch",), "executorch", ("fp32",)),
     "ncnn": Format("NCNN", "ncnn", ".ncnn", ("pnnx", "ncnn"), "ncnn", ("fp32", "fp16"), _FLOAT, _LOGITS, folder=True),
     "litert": Format("LiteRT", "litert", ".tflite", ("litert_torch", "ai_edge_litert"), "litert", ("fp32",)),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,7 +32,7 @@ def quantised(model: Any, calibration: Calibration) -> Any:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     kept = [node.name for node in convolutions if _stays_in_float(node.input[1], shapes[node.input[1]])]
-    with TemporaryDirectory() as folder, quiet(), redirect_stdout(StringIO()):
+    with TemporaryDirectory() as folder, quiet():
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
         quantize_static(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 
 STDOUT, STDERR = 1, 2
 
@@ -18,7 +18,7 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), _silenced():
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()), _silenced():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -27,8 +27,6 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    # What is in Python's buffers by then is nobody's chatter.
-    _flush()
     kept = {stream: os.dup(stream) for stream in (STDOUT, STDERR)}
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -36,13 +34,7 @@ def _silenced() -> Iterator[None]:
             os.dup2(nowhere, stream)
         yield
     finally:
-        _flush()
         for stream, copy in kept.items():
             os.dup2(copy, stream)
             os.close(copy)
         os.close(nowhere)
-
-
-def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
