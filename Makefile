@@ -67,5 +67,5 @@ $(VENV)/.installed-dev: $(BIN)/python pyproject.toml
 
 .venv-%/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --quiet --editable ".[$*]" onnx pytest pytest-xdist
+	.venv-$*/bin/python -m pip install --quiet --editable ".[$*]" pytest pytest-xdist
 	touch $@
