@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import onnx
 import torch
 
 import espnetv2
+from espnetv2.benchmarking.timing import interleaved, summary
 from espnetv2.exporting.graph import Decision
 from espnetv2.exporting.onnx import shorten_names, traced
 from espnetv2.info import generic_info
@@ -30,8 +30,6 @@ from espnetv2.runtimes.description import Description, Output
 from espnetv2.runtimes.quiet import quiet
 
 HEIGHT, WIDTH = 512, 1024
-PAUSE_S = 0.1
-TURN = 3
 Run = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 
@@ -86,16 +84,7 @@ def _row(runs: list[Run], image: npt.NDArray[Any], rounds: int) -> str:
         difference, agreement = "", float((found == wanted).mean())
     if agreement < 0.999:
         raise SystemExit(f"the answers differ: {100 * agreement:.2f} % agree")
-    times: list[list[float]] = [[], []]
-    for _ in range(rounds):
-        for run, measured in zip(runs, times, strict=True):
-            time.sleep(PAUSE_S)
-            run(image)
-            for _ in range(TURN):
-                start = time.perf_counter()
-                run(image)
-                measured.append(1e3 * (time.perf_counter() - start))
-    plain, ours = (statistics.median(measured) for measured in times)
+    plain, ours = (summary(turns).median_ms for turns in interleaved([partial(run, image) for run in runs], rounds))
     return f"{plain:.1f} | {ours:.1f} | {plain / ours:.2f} | {difference} | {100 * agreement:.3f} %"
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from espnetv2.benchmarking.timing import interleaved, summary
 from espnetv2.exporting.export import Exported, export
 from espnetv2.exporting.formats import FORMATS
 from espnetv2.runtimes.runtime import open_runtime
@@ -26,8 +26,6 @@ from espnetv2.runtimes.runtime import open_runtime
 DOCUMENT = Path(__file__).parents[1] / "docs/export.md"
 START, END = "<!-- table of the formats -->", "<!-- end of the table -->"
 MODELS = ("espnetv2_seg_s0_5.cityscapes_256", "espnetv2_seg_s2_0.camvid")
-PAUSE_S = 0.1
-TURN = 2
 
 
 def main() -> None:
@@ -40,7 +38,7 @@ def main() -> None:
     for model, pictures in zip(MODELS, options.pictures, strict=True):
         with tempfile.TemporaryDirectory() as folder:
             done = _export_all(model, Path(folder), pictures)
-            times = _interleaved(done, options.rounds)
+            times = _latencies(done, options.rounds)
             rows += [_row(model, exported, ms) for exported, ms in zip(done, times, strict=True)]
     before, _, rest = DOCUMENT.read_text("utf-8").partition(START)
     after = rest.partition(END)[2]
@@ -68,21 +66,12 @@ def _export_all(model: str, folder: Path, pictures: Path) -> list[Exported]:
     return done
 
 
-def _interleaved(done: list[Exported], rounds: int) -> list[float]:
+def _latencies(done: list[Exported], rounds: int) -> list[float]:
     runs = [open_runtime(exported.path) for exported in done]
     preprocessing = done[0].description.info.preprocessing
     shape = (1, 3, preprocessing.height, preprocessing.width)
     image: npt.NDArray[Any] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    times: list[list[float]] = [[] for _ in runs]
-    for _ in range(rounds):
-        for run, measured in zip(runs, times, strict=True):
-            time.sleep(PAUSE_S)
-            run(image)
-            for _ in range(TURN):
-                start = time.perf_counter()
-                run(image)
-                measured.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(measured) for measured in times]
+    return [summary(turns).median_ms for turns in interleaved([partial(run, image) for run in runs], rounds)]
 
 
 def _row(model: str, exported: Exported, ms: float) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
@@ -50,12 +49,4 @@ class Calibration:
     def inputs(self) -> Iterator[npt.NDArray[Any]]:
         """Each as a batch of one."""
         for picture in self.pictures():
-            yield graph_input(picture, self._description)[None]
-
-
-def graph_input(picture: Image.Image, description: Description) -> npt.NDArray[Any]:
-    """A picture as the graph takes it: (3, H, W) float32, or (H, W, 3) uint8."""
-    preprocessing = description.info.preprocessing
-    if description.input == "uint8":
-        return np.asarray(preprocessing.fit_picture(picture))
-    return preprocessing(picture)
+            yield self._description.prepare(picture)[None]

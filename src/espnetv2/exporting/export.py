@@ -13,6 +13,7 @@ from espnetv2 import __version__
 from espnetv2.errors import UserError
 from espnetv2.exporting.calibration import Calibration
 from espnetv2.exporting.formats import find_format, writer
+from espnetv2.exporting.graph import LARGEST_SIDE
 from espnetv2.exporting.verification import Verification, file_size, verify
 from espnetv2.factory import find_network
 from espnetv2.files import writable_folder
@@ -20,7 +21,6 @@ from espnetv2.models.network import Network
 from espnetv2.runtimes.description import Description, Input, Output, Precision
 from espnetv2.runtimes.runtime import open_runtime
 
-LARGEST_SIDE = 8192
 Say = Callable[[str], None]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from espnetv2.runtimes.description import Description
 
 MOST_SMALL = 256
 SMALLEST_DYNAMIC = 48
+LARGEST_SIDE = 8192
 
 
 class Normalisation(nn.Module):
@@ -102,3 +105,13 @@ def example_input(description: Description, batch: int = 1) -> Tensor:
     if description.input == "uint8":
         return torch.zeros(batch, height, width, 3, dtype=torch.uint8)
     return torch.zeros(batch, 3, height, width)
+
+
+def dynamic_shapes(description: Description) -> dict[int, Any]:
+    """Which sides of the input may be of any size."""
+    rows = 1 if description.input == "uint8" else 2
+    return {
+        0: torch.export.Dim("batch", min=1),
+        rows: torch.export.Dim("height", min=SMALLEST_DYNAMIC, max=LARGEST_SIDE),
+        rows + 1: torch.export.Dim("width", min=SMALLEST_DYNAMIC, max=LARGEST_SIDE),
+    }

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from espnetv2.exporting.calibration import Calibration
-from espnetv2.exporting.onnx import halve_weights
+from espnetv2.exporting.onnx import halve_weights, saved
 from espnetv2.runtimes.quiet import quiet
 
 QUANTISED = ("Conv", "Gemm")
@@ -32,9 +30,8 @@ def quantised(model: Any, calibration: Calibration) -> Any:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     kept = [node.name for node in convolutions if _stays_in_float(node.input[1], shapes[node.input[1]])]
-    with TemporaryDirectory() as folder, quiet():
-        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(model, source)
+    with saved(model) as source, quiet():
+        target = source.with_name("int8.onnx")
         quantize_static(
             source,
             target,

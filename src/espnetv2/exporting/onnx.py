@@ -15,8 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from espnetv2 import __version__
 from espnetv2.exporting.calibration import Calibration
-from espnetv2.exporting.exported_program import dynamic_shapes
-from espnetv2.exporting.graph import Graph, example_input
+from espnetv2.exporting.graph import Graph, dynamic_shapes, example_input
 from espnetv2.info import generic_info
 from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.network import Network

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from espnetv2.errors import UserError
-from espnetv2.exporting.calibration import Calibration, graph_input
+from espnetv2.exporting.calibration import Calibration
 from espnetv2.images import read_picture
 from espnetv2.models.network import Network
 from espnetv2.runtimes.description import Description, Precision
@@ -98,7 +98,7 @@ def _compare(network: Network, runtime: Runtime, picture: Image.Image) -> tuple[
     """Difference of the logits, pixels or pictures of the same class, and how many there are."""
     description = runtime.description
     wanted = network(torch.from_numpy(description.info.preprocessing(picture))[None]).numpy()
-    found = runtime(graph_input(picture, description)[None])
+    found = runtime(description.prepare(picture)[None])
     classes = len(description.info.classes)
     expected = wanted[:, :classes].argmax(1)
     if description.output == "classes":

@@ -26,23 +26,23 @@ class ExportedEngine:
         if device not in ("auto", "cpu"):
             raise UserError(f"{path} is an exported file, which runs on the CPU here: leave --device {device} out")
         self._runtime = open_runtime(path)
-        self._description = self._runtime.description
-        self.info = self._description.info
-        own = self.info.preprocessing
-        if not self._description.dynamic and size not in (None, (own.height, own.width)):
+        description = self._runtime.description
+        own = description.info.preprocessing
+        if not description.dynamic and size not in (None, (own.height, own.width)):
             raise UserError(
                 f"{path} was exported for {own.width}x{own.height} alone: leave --size out, or export it with --dynamic"
             )
-        if not self._description.dynamic and batch_size not in (None, 1):
+        if not description.dynamic and batch_size not in (None, 1):
             raise UserError(f"{path} takes one picture at a time: leave --batch out, or export it with --dynamic")
         self.preprocessing = own.resized(*size) if size else own
+        self.info = description.info
+        fitted = self.info.model_copy(update={"preprocessing": self.preprocessing})
+        self._description = description.model_copy(update={"info": fitted})
         self.batch_size = batch_size or 1
 
     def prepare(self, picture: Image.Image) -> npt.NDArray[Any]:
         """Picture -> (3, H, W) float32, or (H, W, 3) uint8 where the file normalises by itself."""
-        if self._description.input == "uint8":
-            return np.asarray(self.preprocessing.fit_picture(picture))
-        return self.preprocessing(picture)
+        return self._description.prepare(picture)
 
     def run(self, inputs: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """Logits or classes of each."""

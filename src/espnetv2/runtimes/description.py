@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from espnetv2.errors import UserError
@@ -37,6 +40,13 @@ class Description(BaseModel):
     precision: Precision = "fp32"
     version: str
     """Version of this package that wrote the file."""
+
+    def prepare(self, picture: Image.Image) -> npt.NDArray[Any]:
+        """A picture as the file takes it: (3, H, W) float32, or (H, W, 3) uint8 where it normalises by itself."""
+        preprocessing = self.info.preprocessing
+        if self.input == "uint8":
+            return np.asarray(preprocessing.fit_picture(picture))
+        return preprocessing(picture)
 
 
 def read_description(text: str | None, path: Path) -> Description:
