@@ -22,8 +22,9 @@ import torch
 
 import espnetv2
 from espnetv2.benchmarking.timing import interleaved, summary
+from espnetv2.exporting.compacting import compact
 from espnetv2.exporting.graph import Decision
-from espnetv2.exporting.onnx import shorten_names, traced
+from espnetv2.exporting.onnx import traced
 from espnetv2.info import generic_info
 from espnetv2.models.registry import model_spec
 from espnetv2.runtimes.description import Description, Output
@@ -70,7 +71,7 @@ def _files(name: str, output: Output, folder: Path) -> tuple[Path, Path]:
     with quiet():
         torch.onnx.export(graph, (torch.zeros(1, 3, HEIGHT, WIDTH),), plain, dynamo=True, verbose=False)
     model = traced(network, description)
-    shorten_names(model)
+    compact(model)
     onnx.save(model, ours)
     return plain, ours
 

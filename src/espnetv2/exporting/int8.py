@@ -18,14 +18,14 @@ QUANTISED = ("Conv", "Gemm")
 PERCENTILE = 99.99
 IMAGE_CHANNELS = 3
 WIDEST_GROUP = 8
-BEHIND_A_MERGE = re.compile(r"\bpool[1-4]\.expand\.")
+BY_NAME = re.compile(r"\bpool[1-4]\.expand\.|\.down\.")
 
 
 def quantised(model: Any, calibration: Calibration) -> Any:
     """An ONNX model with its convolutions in 8 bits, but for some; all else stays in float.
 
-    Grouped 3x3 convolutions, those of the image and those behind a pyramid's merge hold few parameters and little of the work,
-    and rounding them costs the most: measured in docs/export.md. Their weights are kept in 16 bits.
+    Grouped 3x3 convolutions, those of the image, of downsampling units and behind a pyramid's merge hold few parameters and
+    little of the work, and rounding them costs the most: measured in docs/export.md. Their weights are kept in 16 bits.
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
@@ -43,7 +43,7 @@ def quantised(model: Any, calibration: Calibration) -> Any:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": PERCENTILE},
+            extra_options={"CalibPercentile": PERCENTILE, "QuantizeBias": False},
         )
         made = onnx.load(target)
     halve_weights(made)
@@ -53,7 +53,7 @@ def quantised(model: Any, calibration: Calibration) -> Any:
 def _stays_in_float(name: str, weight: tuple[int, int, int, int]) -> bool:
     """By the name of its weight, and its shape (out, in per group, height, width)."""
     _, channels, height, _ = weight
-    return channels <= IMAGE_CHANNELS or (height > 1 and channels <= WIDEST_GROUP) or BEHIND_A_MERGE.search(name) is not None
+    return channels <= IMAGE_CHANNELS or (height > 1 and channels <= WIDEST_GROUP) or BY_NAME.search(name) is not None
 
 
 class _Reader(CalibrationDataReader):

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from espnetv2 import __version__
 from espnetv2.exporting.calibration import Calibration
+from espnetv2.exporting.compacting import compact
 from espnetv2.exporting.graph import Graph, dynamic_shapes, example_input
 from espnetv2.info import generic_info
 from espnetv2.models.classification import ClassificationModel
@@ -31,7 +32,7 @@ def write(network: Network, description: Description, calibration: Calibration |
     model = quantised_or_not(network, description, calibration)
     if description.precision == "fp16":
         halve_weights(model)
-    shorten_names(model)
+    compact(model)
     helper.set_model_props(model, {KEY: description.model_dump_json()})
     onnx.checker.check_model(model)
     onnx.save(model, path)
@@ -45,7 +46,7 @@ def convert(network: Network, output: Output, shape: tuple[int, int, int, int], 
     info = info.model_copy(update={"preprocessing": info.preprocessing.resized(shape[2], shape[3])})
     description = Description(info=info, format="onnx", output=output, version=__version__)
     model = traced(network, description, batch=shape[0])
-    shorten_names(model)
+    compact(model)
     onnx.save(model, path)
 
 
@@ -58,24 +59,6 @@ def quantised_or_not(network: Network, description: Description, calibration: Ca
     from espnetv2.exporting.int8 import quantised
 
     return quantised(model, calibration)
-
-
-def shorten_names(model: Any) -> None:
-    """Number what lies between input and output: long names would take more room than small parameters."""
-    graph = model.graph
-    kept = {value.name for value in (*graph.input, *graph.output)} | {""}
-    names: dict[str, str] = {}
-
-    def short(name: str) -> str:
-        return name if name in kept else names.setdefault(name, f"{len(names):x}")
-
-    for tensor in graph.initializer:
-        tensor.name = short(tensor.name)
-    for index, node in enumerate(graph.node):
-        node.name = f"{node.op_type}{index}"
-        node.input[:] = [short(name) for name in node.input]
-        node.output[:] = [short(name) for name in node.output]
-    del graph.value_info[:]
 
 
 def traced(network: Network, description: Description, *, prelu: bool = False, batch: int = 1) -> Any:
@@ -93,16 +76,7 @@ def traced(network: Network, description: Description, *, prelu: bool = False, b
             dynamic_shapes=(dynamic_shapes(description),) if description.dynamic else None,
         )
     assert program is not None
-    return _bare(program.model_proto)
-
-
-def _bare(model: Any) -> Any:
-    """Without what the exporter notes of every node's origin, which takes more room than the parameters."""
-    for item in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        if item.metadata_props:
-            del item.metadata_props[:]
-        item.doc_string = ""
-    return model
+    return program.model_proto
 
 
 def halve_weights(model: Any) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from espnetv2.exporting.calibration import Calibration
+from espnetv2.exporting.compacting import compact
 from espnetv2.exporting.onnx import quantised_or_not, saved
 from espnetv2.models.network import Network
 from espnetv2.runtimes.description import KEY, Description
@@ -15,7 +17,20 @@ from espnetv2.runtimes.description import KEY, Description
 def write(network: Network, description: Description, calibration: Calibration | None, path: Path) -> None:
     """Write ``.xml`` and, beside it, ``.bin``."""
     openvino: Any = import_module("openvino")
-    with saved(quantised_or_not(network, description, calibration)) as source:
+    graph = quantised_or_not(network, description, calibration)
+    compact(graph)
+    with saved(graph) as source:
         model = openvino.convert_model(str(source))
         model.set_rt_info(description.model_dump_json(), [KEY])
         openvino.save_model(model, str(path), compress_to_fp16=description.precision != "fp32")
+    _without_indentation(path)
+
+
+def _without_indentation(path: Path) -> None:
+    """OpenVINO indents every dimension of every tensor, which takes more room than the parameters of a small network."""
+    tree = ElementTree.parse(path)
+    for element in tree.iter():
+        if not (element.text or "").strip():
+            element.text = None
+        element.tail = None
+    tree.write(path, encoding="utf-8", xml_declaration=True)
