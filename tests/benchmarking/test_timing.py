@@ -72,9 +72,13 @@ def test_median_percentile_and_spread_by_hand() -> None:
     assert latency.spread_percent == pytest.approx(100 * (4 - 2) / 3)
 
 
-def test_a_ratio_is_not_moved_by_a_machine_that_slows_down() -> None:
-    base = [[1.0, 1.0], [2.0, 2.0], [8.0, 8.0]]
-    own = [[3.0, 3.0], [6.0, 6.0], [24.0, 24.0]]
-    assert ratio(own, base) == pytest.approx(3)
-    # A round that a neighbour spoilt for one of both has no vote.
-    assert ratio([[3.0], [90.0], [24.0]], [[1.0], [2.0], [8.0]]) == pytest.approx(3)
+def test_a_ratio_is_of_the_quickest_quarter_of_the_turns() -> None:
+    base = [[1.0, 1.0, 9.0], [8.0], [8.0], [8.0], [3.0], [8.0], [8.0], [8.0]]
+    own = [[60.0], [5.0], [60.0], [60.0], [60.0], [60.0], [7.0], [60.0]]
+    # Two of eight turns each, by their medians: 5 and 7 over 1 and 3.
+    assert ratio(own, base) == pytest.approx(6 / 2)
+
+
+def test_a_ratio_of_a_few_rounds_is_of_the_quickest() -> None:
+    assert ratio([[3.0], [90.0], [24.0]], [[2.0], [1.0], [8.0]]) == pytest.approx(3)
+    assert ratio([[6.0]], [[2.0]]) == pytest.approx(3)

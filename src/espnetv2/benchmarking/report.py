@@ -107,7 +107,7 @@ class Row(_Part):
     latency: Latency
     images_per_second: float
     ratio: float
-    """Duration over that of the report's first row of the same task, as the median over the rounds of both's medians."""
+    """Duration over that of the report's first row of the same task, each by the mean of its quickest quarter of turns."""
     memory: Memory | None = None
     energy: Energy | None = None
 

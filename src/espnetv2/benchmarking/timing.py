@@ -21,6 +21,8 @@ PAUSE_S = 0.1
 """Threads of the runtimes spin for a while after a call, and would take the cores from whoever is next."""
 TURN_S = 0.06
 FEWEST, MOST = 3, 25
+QUICKEST = 4
+"""A ratio is of one turn in so many, the quickest."""
 
 
 def interleaved(
@@ -78,8 +80,17 @@ def summary(rounds: Sequence[Sequence[float]]) -> Latency:
 
 
 def ratio(rounds: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> float:
-    """How many times as long as ``base`` it took: the median over the rounds, since both of a round met the same machine."""
-    return float(np.median([np.median(own) / np.median(other) for own, other in zip(rounds, base, strict=True)]))
+    """How many times as long as ``base`` it took when least disturbed: each by the mean of its quickest quarter of turns.
+
+    What disturbs a machine slows one contender more than another, for seconds at a time, and by half: ratios of all turns say
+    more of the neighbours than of the contenders. Both had their turns over the same time, so either could meet a quiet moment.
+    """
+    return _undisturbed(rounds) / _undisturbed(base)
+
+
+def _undisturbed(rounds: Sequence[Sequence[float]]) -> float:
+    turns = sorted(float(np.median(turn)) for turn in rounds)
+    return float(np.mean(turns[: math.ceil(len(turns) / QUICKEST)]))
 
 
 def _seconds(run: Run, clock: Clock) -> float:
