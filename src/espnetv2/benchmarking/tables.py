@@ -45,9 +45,9 @@ SPEED = (
 LEGEND = (
     "MACs: multiply-accumulates of the convolutions, as the published tables count; those of linear layers are beside them. "
     "Weights: as float32, or an exported file's size.",
-    "Spread: quarter to three quarters of the calls. Ratio: duration over that of the first row of the task, each by the mean of "
-    "its quickest quarter of turns. Peak: resident memory of a process that runs this row alone; working: what of it came after "
-    "loading.",
+    "Spread: quarter to three quarters of the calls. Ratio: duration over that of the first row of the task, each "
+    "by the mean of its quickest quarter of turns. Peak: resident memory of a process that runs this row alone; "
+    "working: what of it came after loading.",
 )
 
 
