@@ -16,9 +16,10 @@ demo: $(VENV)/.installed
 
 test: lint types check
 
-# Formats whose packages are large or keep others from being installed have environments of their own.
+# Formats whose packages are large or keep others from being installed have environments of their own. What these bring may have
+# plugins for pytest, which nothing here needs and whose warnings would be errors.
 test-executorch test-litert: test-%: .venv-%/.installed
-	.venv-$*/bin/python -m pytest tests/exporting/test_$*.py
+	.venv-$*/bin/python -m pytest -p no:anyio tests/exporting/test_$*.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
