@@ -16,7 +16,7 @@ from espnetv2.models.network import Network
 from espnetv2.models.registry import model_spec
 from espnetv2.preprocessing import Preprocessing
 from espnetv2.runtimes.runtime import open_runtime
-from helpers import SAMPLE
+from helpers import SAMPLE, Run
 from networks import trained_like
 
 
@@ -54,3 +54,12 @@ def check_round_trip(network: Network, out: Path, **options: Any) -> Exported:
     least = 0.999 if done.description.precision == "fp32" and done.description.output == "logits" else 0.95
     assert float(np.mean(found.class_map == expected.class_map)) >= least
     return done
+
+
+def check_damaged(content: bytes, path: Path, title: str, run: Run) -> None:
+    """A file of a format, with this content, is refused in one line."""
+    path.write_bytes(content)
+    outcome = run("predict", "--model", path, SAMPLE, "--out", path.parent / "out")
+    assert outcome.code == 2
+    assert f"is damaged or no {title} file" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1

@@ -24,7 +24,7 @@ from espnetv2.evaluation.evaluate import evaluate
 from espnetv2.factory import load_model
 from espnetv2.inference.predictor import Predictor
 from espnetv2.info import ModelInfo
-from espnetv2.training.recipe import Recipe, differences, list_recipes, load_recipe
+from espnetv2.training.recipe import Recipe, changes, list_recipes, load_recipe
 from espnetv2.weights import load_checkpoint, save_checkpoint
 from espnetv2.weights.catalogue import BundledWeights, bundled_folder
 
@@ -83,19 +83,15 @@ def _measure(path: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
 
 def _command(info: ModelInfo, recipe: Recipe, options: argparse.Namespace) -> str:
     """The recipe of the package that is nearest to the run's, and what was changed of it."""
-    changes = {name: _changes(load_recipe(name), recipe) for name in list_recipes()}
-    named = min(changes, key=lambda name: len(changes[name]))
-    if load_recipe(named, changes[named]) != recipe:
+    changed = {name: changes(load_recipe(name), recipe) for name in list_recipes()}
+    named = min(changed, key=lambda name: len(changed[name]))
+    settings = [f"{key}={value}" for key, (_, value) in changed[named].items()]
+    if load_recipe(named, settings) != recipe:
         sys.exit(f"the run's recipe cannot be written as changes of {named}: keep it in the package first")
-    sets = [word for change in changes[named] for word in ("--set", change)]
+    sets = [word for setting in settings for word in ("--set", setting)]
     start = [] if options.start == "random" else ["--init", options.start]
     words = ["espnetv2", "train", "--recipe", named, *sets, "--model", info.model, "--data", options.data.name, *start]
     return shlex.join([*words, "--out", "RUN"])
-
-
-def _changes(before: Recipe, after: Recipe) -> list[str]:
-    """``KEY=VALUE`` of each difference."""
-    return [f"{line.partition(': ')[0]}={line.rpartition(' -> ')[2]}" for line in differences(before, after)]
 
 
 def _card(

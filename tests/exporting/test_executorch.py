@@ -13,8 +13,8 @@ from torch import nn
 from espnetv2.errors import UserError
 from espnetv2.runtimes.quiet import quiet
 from espnetv2.runtimes.runtime import open_runtime
-from exports import check_round_trip, small_classification, small_segmentation
-from helpers import SAMPLE, Run
+from exports import check_damaged, check_round_trip, small_classification, small_segmentation
+from helpers import Run
 
 pytest.importorskip("executorch")
 
@@ -33,12 +33,7 @@ def test_a_file_takes_pixels_and_decides(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"nonsense\n" * 99])
 def test_a_damaged_file_is_one_line(content: bytes, tmp_path: Path, run: Run) -> None:
-    path = tmp_path / "model.pte"
-    path.write_bytes(content)
-    outcome = run("predict", "--model", path, SAMPLE, "--out", tmp_path / "out")
-    assert outcome.code == 2
-    assert "is damaged or no ExecuTorch file" in outcome.stderr
-    assert len(outcome.stderr.splitlines()) == 1
+    check_damaged(content, tmp_path / "model.pte", "ExecuTorch", run)
 
 
 def test_a_file_without_description_is_refused(tmp_path: Path) -> None:

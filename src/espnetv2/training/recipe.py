@@ -231,10 +231,15 @@ def parse_recipe(text: str, origin: str, changes: Sequence[str] = ()) -> Recipe:
         raise UserError(f"recipe {origin}: {validation_message(error, _known_keys(error))}") from error
 
 
+def changes(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
+    """What changed from one recipe to another: by key, a part's after a dot, the value before and after."""
+    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
+
+
 def differences(before: Recipe, after: Recipe) -> list[str]:
     """What changed from one recipe to another, a line per key."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
-    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
+    return [f"{key}: {old} -> {new}" for key, (old, new) in changes(before, after).items()]
 
 
 def _read(name: str) -> str:
