@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import math
 import statistics
 import sys
@@ -93,15 +94,27 @@ def seconds(run: Run) -> float:
 
 
 def interleaved(contenders: Mapping[str, Run], rounds: int, clock: Callable[[Run], float] = seconds) -> dict[str, float]:
-    """Milliseconds, medians; contenders take turns, so a clock that drifts favours none."""
-    for run in contenders.values():
-        for _ in range(WARM_UPS):
-            run()
+    """Milliseconds, medians; contenders take turns, so a clock that drifts favours none. Who runs out of memory is dropped."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, run in contenders.items():
-            times[name].append(1e3 * clock(run))
+    for turn in range(WARM_UPS + rounds):
+        for name in list(times):
+            try:
+                taken = 1e3 * clock(contenders[name])
+            except torch.OutOfMemoryError:
+                print(f"{name} runs out of memory beside the others", flush=True)
+                del times[name]
+                torch.cuda.empty_cache()
+                continue
+            if turn >= WARM_UPS:
+                times[name].append(taken)
     return {name: statistics.median(measured) for name, measured in times.items()}
+
+
+def clean() -> None:
+    """Give back what the case before held."""
+    torch.compiler.reset()
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def bytes_moved(model: Network, shape: tuple[int, ...], size: int) -> float:
@@ -131,17 +144,17 @@ def accumulates(model: Network, shape: tuple[int, ...]) -> float:
     return float(shape[0] * multiply_accumulates(model, shape[2], shape[3]))
 
 
-def header(names: tuple[str, ...], extra: tuple[str, ...]) -> str:
+def header(names: tuple[str, ...], extra: tuple[str, ...] = ()) -> str:
     """The two lines above a table's rows."""
-    columns = ("case", "ours", *names, *extra)
+    columns = ("case", "floor", "ours", *names, "best / ours", *(f"{name} / ours" for name in names[:1]), *extra)
     return f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|"
 
 
 def row(case: str, times: Mapping[str, float], names: tuple[str, ...], floor: float) -> str:
-    """A row: ours, the others, how many times as long the best and the first of them take, the floor and ours over it."""
+    """A row: the floor; ours and the others, each with its ratio to it; how many times ours the best and the first take."""
     ours = times["ours"]
     others = {name: times[name] for name in names if name in times}
-    cells = [f"{times[name]:.3f}" if name in times else "-" for name in names]
+    cells = [f"{times[name]:.3f} ({times[name] / floor:.1f})" if name in times else "-" for name in names]
     best = f"{min(others.values()) / ours:.2f}" if others else "-"
-    first = f"{others[names[0]] / ours:.2f}" if names[0] in others else "-"
-    return f"| {case} | **{ours:.3f}** | {' | '.join(cells)} | {best} | {first} | {floor:.3f} | {ours / floor:.1f} |"
+    first = [f"{others[name] / ours:.2f}" if name in others else "-" for name in names[:1]]
+    return f"| {' | '.join((case, f'{floor:.3f}', f'**{ours:.3f}** ({ours / floor:.1f})', *cells, best, *first))} |"

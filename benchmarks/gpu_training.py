@@ -2,7 +2,8 @@
 
 Run ``python benchmarks/gpu_training.py``. A step is forward, cross-entropy, backward and AdamW on one batch that is on the card
 already. The gradient of every contender is checked against that of the plain loop before it is timed; contenders take turns
-within one run; times are medians by CUDA events. The floor is three forward passes' bytes or multiply-accumulates.
+within one run; times are medians by CUDA events. The floor is three forward passes' bytes or multiply-accumulates;
+in brackets, how many times that it takes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from gpu_common import Card, Run, accumulates, bytes_moved, header, interleaved, need_gpu, parser, row, versions
+from gpu_common import Card, Run, accumulates, bytes_moved, clean, header, interleaved, need_gpu, parser, row, versions
 from torch import Tensor, nn
 
 import espnetv2
@@ -82,10 +83,13 @@ def main() -> None:
     need_gpu()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+    torch.backends.cudnn.allow_tf32 = False
+    # Shapes do not change, so torch may look for its fastest convolutions.
+    torch.backends.cudnn.benchmark = True
     card = Card.measured(torch.bfloat16)
     print(f"{card}; {versions()}\n")
     names = tuple(name for name in PEERS if name in options.only and not (options.quick and name in SLOW))
-    print(header(names, ("best / ours", f"{names[0]} / ours" if names else "", "floor", "ours / floor")))
+    print(header(names))
     for case in options.cases:
         print(measured(case, names, options.rounds, card), flush=True)
 
@@ -94,8 +98,7 @@ def measured(case: str, names: tuple[str, ...], rounds: int, card: Card, device:
     """A row of the table; another device than "cuda" is for trying the script."""
     name, batch, height, width = CASES[case]
     torch.manual_seed(0)
-    torch.compiler.reset()
-    torch.cuda.empty_cache()
+    clean()
     model = espnetv2.create_model(name).to(device).train()
     for layer in model.modules():
         if isinstance(layer, nn.Dropout | nn.Dropout2d):
@@ -119,9 +122,9 @@ def measured(case: str, names: tuple[str, ...], rounds: int, card: Card, device:
             print(f"{case}: {contender} has other gradients ({difference:.2g} of them): it is not timed", flush=True)
             continue
         runs[contender] = functools.partial(step.whole, images, target)
-    if "ours" not in runs:
-        return f"{case}: there is nothing to compare"
     times = interleaved(runs, rounds)
+    if "ours" not in times:
+        return f"{case}: there is nothing to compare"
     floor = card.floor(3 * accumulates(model, tuple(images.shape)), 3 * bytes_moved(model, tuple(images.shape), 2))
     return row(case, times, names, floor)
 

@@ -57,6 +57,16 @@ class AcceleratedModel(nn.Module):
         self._plans: OrderedDict[tuple[int, int, int], Plan] = OrderedDict()
         self._engine: Engine | None = None
         self._lock = threading.Lock()
+        segments = isinstance(model, SegmentationModel)
+        # Not a method: what runs on a GPU keeps it, and its memory is to go as soon as this module does.
+        self._answer = functools.partial(_answer, output=output, winners=self.winners, segments=segments)
+        register: Any = self.register_load_state_dict_post_hook
+        register(_prepare_anew)
+
+    @property
+    def fallback(self) -> str | None:
+        """Why the plain network answered last on a GPU where something faster was meant to; None where it never did."""
+        return None if self._engine is None else self._engine.fallback
 
     @property
     def reason(self) -> str | None:
@@ -87,13 +97,6 @@ class AcceleratedModel(nn.Module):
         if self.output == "classes" and isinstance(self.plain, ClassificationModel):
             return answer[:, : self.winners].argmax(1)
         return answer
-
-    def load_state_dict(self, *args: Any, **options: Any) -> Any:
-        """As of any module; weights that had been prepared are prepared anew."""
-        try:
-            return super().load_state_dict(*args, **options)
-        finally:
-            self._forget()
 
     def train(self, mode: bool = True) -> AcceleratedModel:
         """As of any module; in training mode the plain network answers, and learns."""
@@ -155,12 +158,6 @@ class AcceleratedModel(nn.Module):
     @torch.no_grad()
     def _plainly(self, image: Tensor) -> Tensor:
         return self._answer(self.plain(image))
-
-    def _answer(self, logits: Tensor) -> Tensor:
-        if self.output == "logits":
-            return logits
-        found = logits[:, : self.winners].max(1).indices
-        return found if isinstance(self.plain, ClassificationModel) else found.to(_map_type(self.winners))
 
 
 def accelerate(model: Network, *, output: Output = "logits", backend: Backend = "auto") -> AcceleratedModel:
@@ -237,6 +234,19 @@ def _takes(image: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and type(image) in (Tensor, nn.Parameter)
     )
+
+
+def _prepare_anew(model: nn.Module, _: object) -> None:
+    """After weights were loaded into ``model`` or into a module that it is part of."""
+    assert isinstance(model, AcceleratedModel)
+    model._forget()
+
+
+def _answer(logits: Tensor, output: Output, winners: int, segments: bool) -> Tensor:
+    if output == "logits":
+        return logits
+    found = logits[:, :winners].max(1).indices
+    return found.to(_map_type(winners)) if segments else found
 
 
 def _map_type(classes: int) -> torch.dtype:

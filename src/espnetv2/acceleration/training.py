@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from espnetv2.acceleration import operators
 from espnetv2.acceleration.bands import Scale
 from espnetv2.acceleration.compiler import kernels
-from espnetv2.acceleration.gpu import normalise as gpu_normalise
 from espnetv2.acceleration.gpu import operators as gpu
 from espnetv2.acceleration.gpu.trial import check_training_kernels
 from espnetv2.models.decoders.pyramid import EfficientPyramidPool, PyramidStage
@@ -164,8 +163,9 @@ def _normalise(bn: nn.Module, act: nn.PReLU | None, x: Tensor, residual: Tensor 
             mean, variance = _statistics(bn, x)
             return operators.norm_act(x, bn.weight, bn.bias, mean, variance, bn.eps, slope, residual, batch=bn.training)
         if gpu.usable(x, x.shape):
-            mean, inverse = _gpu_statistics(bn, x)
-            return gpu_normalise.norm_act(x, bn.weight, bn.bias, mean, inverse, slope, residual, batch=bn.training)
+            mean, variance = _gpu_statistics(bn, x)
+            made: Tensor = gpu.norm_act(x, bn.weight, bn.bias, mean, variance, bn.eps, slope, residual, bn.training)
+            return made
     out: Tensor = bn(x)
     if residual is not None:
         out = out + residual
@@ -179,34 +179,30 @@ def _is_usual(bn: nn.BatchNorm2d) -> bool:
 @torch.no_grad()
 def _statistics(bn: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance to normalise by: in training the batch's own, which also move the running ones."""
+    running_mean, running_variance, momentum = _tracked(bn)
     if not bn.training:
-        return _running(bn)
+        return running_mean, running_variance
     mean, variance = operators.moments(x)
-    _move_running(bn, mean, variance, operators.rows(x))
+    count = operators.rows(x)
+    running_mean.lerp_(mean, momentum)
+    running_variance.lerp_(variance * (count / (count - 1)), momentum)
     return mean, variance
 
 
 @torch.no_grad()
 def _gpu_statistics(bn: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, with 1 over the standard deviation."""
+    running_mean, running_variance, momentum = _tracked(bn)
     if not bn.training:
-        mean, variance = _running(bn)
-        return mean, torch.rsqrt(variance + bn.eps)
-    mean, inverse = gpu_normalise.moments(x, bn.eps)
-    _move_running(bn, mean, inverse**-2 - bn.eps, operators.rows(x))
-    return mean, inverse
+        return running_mean, running_variance
+    mean, variance = torch.batch_norm_update_stats(x, running_mean, running_variance, momentum)
+    return mean, variance
 
 
-def _running(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def _tracked(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor, float]:
     assert bn.running_mean is not None
     assert bn.running_var is not None
-    return bn.running_mean, bn.running_var
-
-
-def _move_running(bn: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    running_mean, running_variance = _running(bn)
     assert bn.num_batches_tracked is not None
     assert bn.momentum is not None
-    bn.num_batches_tracked += 1
-    running_mean.lerp_(mean, bn.momentum)
-    running_variance.lerp_(variance * (count / (count - 1)), bn.momentum)
+    if bn.training:
+        bn.num_batches_tracked += 1
+    return bn.running_mean, bn.running_var, bn.momentum

@@ -122,8 +122,11 @@ def _accelerated(**options: Any) -> Callable[[Subject], Run]:
         network = copy.deepcopy(subject.contender.own).to(subject.device)
         made = accelerate(network, output=subject.contender.output, **options)
         # It would answer by torch's own operators, under another name. What happens on a GPU turns out when it is called.
-        if subject.device.type == "cpu" and made.reason is not None:
-            raise UserError(made.reason)
+        if subject.device.type == "cuda":
+            made(subject.image)
+        reason = made.reason if subject.device.type == "cpu" else made.fallback
+        if reason is not None:
+            raise UserError(reason)
         return _on_torch(made, subject.image)
 
     return make
@@ -145,11 +148,13 @@ def _tensorrt(subject: Subject) -> Run:
 def _on_torch(function: Callable[[Tensor], object], image: Tensor) -> Run:
     if image.device.type == "cpu":
         return lambda: function(image)
-    synchronise = torch.cuda.synchronize if image.device.type == "cuda" else torch.mps.synchronize
 
     def run() -> object:
         answer = function(image)
-        synchronise()
+        if image.device.type == "cuda":
+            torch.cuda.synchronize(image.device)
+        else:
+            torch.mps.synchronize()
         return answer
 
     return run

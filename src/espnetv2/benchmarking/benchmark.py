@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from espnetv2.acceleration.gpu.exact import without_tf32
 from espnetv2.benchmarking.backends import Convert
 from espnetv2.benchmarking.energy import ROUNDS as ENERGY_ROUNDS
 from espnetv2.benchmarking.energy import EnergyUnavailableError, find_counter, idle_power, measure_energy
@@ -80,14 +81,13 @@ def benchmark(
 @contextmanager
 def _settings(threads: int) -> Iterator[None]:
     """Threads, and float32 that is float32 on a GPU too."""
-    usual, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    usual = torch.get_num_threads()
     torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False
     try:
-        yield
+        with without_tf32:
+            yield
     finally:
         torch.set_num_threads(usual)
-        torch.backends.cudnn.allow_tf32 = tf32
 
 
 def _timed(entries: Sequence[Entry], rounds: int, progress: Progress) -> list[list[list[float]]]:

@@ -256,7 +256,9 @@ def _precision(hardware: Hardware, accelerator: str) -> Arithmetic:
         return hardware.precision
     if accelerator != "cuda":
         return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    # Older GPUs only imitate bfloat16, slowly.
+    with torch.cuda.device(_own_gpu(hardware)):
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
 
 
 def _check_batch(recipe: Recipe, hardware: Hardware) -> None:

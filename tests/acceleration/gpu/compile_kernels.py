@@ -35,6 +35,8 @@ class Absent:
 
 
 def compiled(kernel: Any, grid: tuple[int, ...], _: Tensor, *arguments: Any, **constants: Any) -> None:
+    # Only Triton's interpreter needs products widened.
+    constants = {name: False if name == "WIDEN" else value for name, value in constants.items()}
     made = kernel.warmup(*arguments, grid=grid, **constants)
     assert made.asm["cubin"]
     print(kernel.fn.__name__)
@@ -63,9 +65,10 @@ def launch_all(dtype: torch.dtype, layout: torch.memory_format) -> None:
     resize.fuse(maps(64), torch.empty(1, 64, 1, 1, dtype=dtype), maps(64, 32, 64), values, values, values)
     resize.classes(maps(20), 128, 256, 19)
     join.join(maps(32), maps(32, 32, 64), maps(64, 32, 64), values)
-    normalise.scale_act(maps(64), maps(64), values, values, values)
-    normalise.sums(maps(64), maps(64), values, values, values, maps(64), values)
-    normalise.backward(maps(64), None, values, values, None, maps(64), values, values)
+    normalisation = (values, values, values, values, 1e-5, values)
+    normalise.norm_act(maps(64), *normalisation, maps(64), True)
+    normalise.norm_act_sums(maps(64), *normalisation, maps(64), maps(64))
+    normalise.norm_act_backward(maps(64), *normalisation, None, maps(64), torch.empty(3, 64))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import time
+import weakref
 from pathlib import Path
 
 import platformdirs
@@ -16,6 +18,7 @@ from espnetv2.acceleration.backends import Backend
 from espnetv2.acceleration.gpu import engine
 from espnetv2.acceleration.gpu.choose import Function
 from espnetv2.acceleration.gpu.engine import Engine
+from espnetv2.acceleration.gpu.graphs import SHAPES_KEPT
 from espnetv2.errors import UserError
 from helpers import Run
 from networks import distance, exactly, trained_like
@@ -92,6 +95,29 @@ def test_out_of_memory_means_a_slower_way(backend: Backend, monkeypatch: pytest.
     run = made(backend)
     for _ in range(4):
         assert distance(run(IMAGE), exactly(MODEL, IMAGE)) < 1e-5
+    # Measuring drops who fails; who was asked for is missed.
+    assert (run.fallback is None) == (backend == "auto")
+
+
+def test_what_holds_memory_is_let_go_when_there_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made("graphs")
+    run(IMAGE)
+    kept = weakref.ref(run._built["graphs"])
+    monkeypatch.setattr(Graphs, "fails", True)
+    run(IMAGE)
+    assert kept() is None
+
+
+def test_an_engine_and_what_it_built_go_when_nobody_wants_them() -> None:
+    run = made("graphs")
+    run(IMAGE)
+    kept = weakref.ref(run), weakref.ref(run._built["graphs"])
+    gc.disable()
+    try:
+        del run
+        assert [one() for one in kept] == [None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("backend", ["graphs", "auto"])
@@ -115,13 +141,15 @@ def test_a_wrong_answer_is_never_given(monkeypatch: pytest.MonkeyPatch, caplog: 
     for image in (IMAGE, IMAGE[..., :32]):
         assert distance(run(image), exactly(MODEL, image)) < 1e-5
     assert "graphs gives another answer than the plain network" in caplog.text
+    assert run.fallback is not None
+    assert "graphs gives another answer" in run.fallback
 
 
 def test_few_shapes_are_remembered() -> None:
     run = made("streams")
     for width in range(1, 50):
         run(torch.zeros(1, 3, 2, width))
-    assert len(run._functions) <= engine._SHAPES_KEPT
+    assert len(run._functions) <= SHAPES_KEPT
 
 
 def test_classes_are_judged_by_how_many_differ() -> None:

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnetv2.acceleration.gpu import operators, reference
-from espnetv2.acceleration.gpu.normalise import moments, norm_act
 from espnetv2.acceleration.gpu.tables import stage_tables
 from espnetv2.models.decoders.pyramid import SCALES, EfficientPyramidPool
 from espnetv2.models.eesp import SplitTransformMerge
@@ -29,6 +28,7 @@ def calls() -> dict[str, tuple[Any, ...]]:
     """Arguments for every operator, small."""
     x, one = torch.randn(2, 4, 5, 6), torch.rand(4)
     four = torch.randn(16), torch.randn(16), torch.randn(16)
+    normalisation = torch.randn(4), torch.randn(4), torch.randn(4), torch.rand(4), 1e-5, torch.rand(4)
     tables = list(stage_tables((5, 6), SCALES, CPU))
     return {
         "branches": (x, torch.randn(4, 4, 3, 3), [1, 1, 2, 3], 2),
@@ -40,6 +40,9 @@ def calls() -> dict[str, tuple[Any, ...]]:
         "fuse": (x, torch.rand(2, 4, 1, 1), torch.randn(2, 4, 3, 3), one, one, one),
         "join": (x, torch.randn(2, 3, 3, 3), torch.randn(2, 7, 3, 3), torch.rand(7)),
         "classes": (x, 10, 12, 3),
+        "norm_act": (x, *normalisation, torch.rand_like(x), True),
+        "norm_act_sums": (x, *normalisation, torch.rand_like(x), torch.randn_like(x)),
+        "norm_act_backward": (x, *normalisation, torch.rand_like(x), torch.randn_like(x), torch.randn(3, 4)),
     }
 
 
@@ -102,13 +105,37 @@ def test_gradients_of_normalisation(batch: bool, active: bool) -> None:
     mean, variance = torch.randn(3, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
     plain = F.batch_norm(x, None if batch else mean, None if batch else variance, gamma, beta, batch)
     wanted = F.prelu(plain + residual, slope) if active else plain
-    given = moments(x.detach(), 1e-5) if batch else (mean, torch.rsqrt(variance + 1e-5))
-    found = norm_act(x, gamma, beta, *given, slope if active else None, residual if active else None, batch=batch)
+    if batch:
+        variance, mean = torch.var_mean(x.detach(), (0, 2, 3), correction=0)
+    given = (mean, variance, 1e-5, slope if active else None, residual if active else None, batch)
+    found = operators.norm_act(x, gamma, beta, *given)
     assert torch.allclose(found, wanted, rtol=0, atol=1e-12)
     inputs = [x, gamma, beta, *([slope, residual] if active else [])]
     grad = torch.randn_like(found)
     pairs = zip(torch.autograd.grad(found, inputs, grad), torch.autograd.grad(wanted, inputs, grad), strict=True)
     assert all(torch.allclose(ours, theirs, rtol=0, atol=1e-10) for ours, theirs in pairs)
+
+
+def test_gradients_of_normalisation_by_differences() -> None:
+    def normalised(x: Tensor, *rest: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x.detach(), (0, 2, 3), correction=0)
+        gamma, beta, slope, residual = rest
+        out: Tensor = operators.norm_act(x, gamma, beta, mean, variance, 1e-5, slope, residual, True)
+        return out
+
+    assert torch.autograd.gradcheck(normalised, (exact(2, 2, 3, 4), exact(2), exact(2), exact(2), exact(2, 2, 3, 4)))
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_what_does_not_learn_gets_no_gradient(batch: bool) -> None:
+    x, gamma, residual = exact(2, 3, 4, 5), torch.randn(3).double(), torch.randn(2, 3, 4, 5).double()
+    variance, mean = torch.var_mean(x.detach(), (0, 2, 3), correction=0)
+    out = operators.norm_act(x, gamma, gamma, mean, variance, 1e-5, gamma, residual, batch)
+    made = F.batch_norm(x, None if batch else mean, None if batch else variance, gamma, gamma, batch)
+    wanted = F.prelu(made + residual, gamma)
+    grad = torch.randn_like(out)
+    found, right = (torch.autograd.grad(value, x, grad)[0] for value in (out, wanted))
+    assert torch.allclose(found, right, rtol=0, atol=1e-10)
 
 
 def test_an_operator_is_one_step_of_a_compiled_and_of_an_exported_function() -> None:

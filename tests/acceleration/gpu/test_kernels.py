@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from espnetv2.acceleration.gpu import normalise, reference
+from espnetv2.acceleration.gpu import reference
 from espnetv2.acceleration.gpu.layout import dense
 from espnetv2.acceleration.gpu.tables import stage_tables
 from espnetv2.models.decoders.pyramid import SCALES
@@ -221,22 +221,24 @@ def test_normalise(full: bool, layout: str, dtype: torch.dtype) -> None:
     from espnetv2.acceleration.gpu.kernels import normalise as kernels
 
     x, grad = dense(maps(2, 3, 4, 5, dtype=dtype, layout=layout)), maps(2, 3, 4, 5, dtype=dtype)
+    gamma, beta, mean = per_channel(3)
+    slope, variance, _ = per_channel(3)
     residual = maps(2, 3, 4, 5, dtype=dtype) if full else None
-    scale, shift, slope = per_channel(3)
-    given = (x, residual, scale, shift, slope if full else None)
-    check(kernels.scale_act(*given), normalise.scale_act, *given, dtype=dtype)
-    mean, by_x, constant = per_channel(3)
-    check(kernels.sums(*given, grad, mean), normalise.sums, *given, grad, mean, dtype=torch.float32)
-    dx, dresidual = kernels.backward(*given, grad, by_x, constant)
-    check(dx, lambda *a: normalise.backward(*a)[0], *given, grad, by_x, constant, dtype=dtype)
-    assert (dresidual is None) != full
-    if dresidual is not None:
-        check(dresidual, lambda *a: normalise.backward(*a)[1], *given, grad, by_x, constant, dtype=dtype)
+    given = (x, gamma, beta, mean, variance.abs() + 0.1, 1e-5, slope if full else None, residual)
+    check(kernels.norm_act(*given, True), reference.norm_act, *given, True, dtype=dtype)
+    sums = kernels.norm_act_sums(*given, grad)
+    check(sums, reference.norm_act_sums, *given, grad, dtype=torch.float32)
+    dx, dresidual = kernels.norm_act_backward(*given, grad, sums if full else None)
+    check(dx, lambda *a: reference.norm_act_backward(*a)[0], *given, grad, sums if full else None, dtype=dtype)
+    assert (dresidual.ndim == 4) == full
+    if full:
+        check(dresidual, lambda *a: reference.norm_act_backward(*a)[1], *given, grad, sums, dtype=dtype)
 
 
-def test_sums_of_many_pixels_are_made_in_parts() -> None:
+def test_sums_of_many_pixels_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     from espnetv2.acceleration.gpu.kernels import normalise as kernels
 
-    x, grad, (scale, shift, slope) = maps(3, 2, 20, 30), maps(3, 2, 20, 30), per_channel(2)
-    given = (x, None, scale, shift, slope, grad, shift)
-    check(kernels.sums(*given), normalise.sums, *given, dtype=torch.float32)
+    monkeypatch.setattr(kernels, "_PROGRAMS", 3)
+    x, grad, (gamma, beta, mean) = maps(3, 2, 20, 30), maps(3, 2, 20, 30), per_channel(2)
+    given = (x, gamma, beta, mean, gamma.abs() + 0.1, 1e-5, beta, None, grad)
+    check(kernels.norm_act_sums(*given), reference.norm_act_sums, *given, dtype=torch.float32)

@@ -37,11 +37,15 @@ assert "triton" not in sys.modules
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU, the kernels run on it")
-def test_the_compiler_for_a_gpu_takes_every_kernel(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [("90", "float16", "contiguous_format"), ("80", "bfloat16", "channels_last"), ("86", "float32", "contiguous_format")],
+)
+def test_the_compiler_for_a_gpu_takes_every_kernel(kind: tuple[str, str, str], tmp_path: Path) -> None:
     pytest.importorskip("triton.backends.nvidia")
     program = str(Path(__file__).with_name("compile_kernels.py"))
-    names = set(python(program, "90", "float16", "contiguous_format", TRITON_CACHE_DIR=str(tmp_path)).split())
+    names = set(python(program, *kind, TRITON_CACHE_DIR=str(tmp_path)).split())
     assert names == {
         *("_branches", "_weights", "_input", "_pointwise", "_convolve", "_stages", "_fuse", "_classes", "_join"),
-        *("_scale_act", "_sums", "_backward"),
+        *("_norm_act", "_norm_act_sums", "_norm_act_backward"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -73,7 +74,7 @@ def _built(name: str, build: Callable[[], Function], image: Tensor, is_right: Ca
         log.warning("%s gives another answer here, so it is not used", name)
     except Exception as error:
         log.warning("%s cannot be used here (%s)", name, one_line(error))
-    _free()
+    free_memory()
     return None
 
 
@@ -95,7 +96,7 @@ def _timed(name: str, function: Function, image: Tensor, clock: Clock) -> float 
         return clock(function, image)
     except RuntimeError as error:
         log.warning("%s cannot be used here (%s)", name, one_line(error))
-    _free()
+    free_memory()
     return None
 
 
@@ -104,10 +105,12 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
-def _free() -> None:
-    """Give back what a failed candidate held, so that the next does not fail for want of memory."""
+def free_memory() -> None:
+    """Give back what a failed function held, so that the next does not fail for want of memory."""
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        # After a capture that failed, torch before 2.12 cannot.
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
 
 def _path(key: Mapping[str, Any]) -> Path:

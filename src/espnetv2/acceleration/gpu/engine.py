@@ -17,17 +17,18 @@ from torch import Tensor
 
 from espnetv2 import __version__
 from espnetv2.acceleration.backends import Backend
-from espnetv2.acceleration.gpu.choose import Function, choose, one_line
+from espnetv2.acceleration.gpu.choose import Function, choose, free_memory, one_line
+from espnetv2.acceleration.gpu.exact import without_tf32
 from espnetv2.acceleration.gpu.fused import FusedNetwork
-from espnetv2.acceleration.gpu.graphs import Graphs
+from espnetv2.acceleration.gpu.graphs import SHAPES_KEPT, Graphs
 from espnetv2.acceleration.gpu.layout import layout
 from espnetv2.acceleration.gpu.operators import has_triton
 from espnetv2.acceleration.gpu.streams import with_streams
 from espnetv2.models.network import Network
 
-_SHAPES_KEPT = 32
 _WORTH_IT = 3
-_CLOSE = {torch.float64: 1e-10, torch.float32: 1e-4}
+_BOTH = "streams in graphs"
+_CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5}
 _CLOSE_IN_HALF = 1e-2
 _DIFFERING = 1e-3
 
@@ -39,26 +40,25 @@ class Engine:
 
     With "auto" the first two images of a shape go the plain way; then it is measured once what is fastest for that shape.
     "compile" is not among what is measured, since building it takes a minute in every process. Whatever fails, the plain
-    network answers instead, and the log says why.
+    network answers instead, and the log says why. float32 is never TF32, whatever torch is set to.
 
     Args:
         network: in evaluation mode, on a GPU; it is not copied, and must not be moved.
         backend: how to run it.
-        answer: makes the answer of logits.
+        answer: makes the answer of logits; it must not hold the engine, whose memory would then stay.
         winners: None for logits, else how many outputs can win in a class map.
+
+    Attributes:
+        device: that of the network.
+        fallback: why the plain network answered last where something else was meant to; None where it never did.
     """
 
     def __init__(self, network: Network, backend: Backend, answer: Callable[[Tensor], Tensor], winners: int | None) -> None:
         self._network, self._backend, self._answer, self._winners = network, backend, answer, winners
         self.device = next(network.parameters()).device
+        self.fallback: str | None = None
+        self._eager: Function = lambda image: answer(network(image))
         self._lock = threading.Lock()
-        self._builders: dict[str, Callable[[], Function]] = {
-            "eager": lambda: self._eager,
-            "streams": self._streams,
-            "graphs": lambda: Graphs(self._eager),
-            "compile": lambda: torch.compile(self._eager, dynamic=False),
-            "fused": self._fused,
-        }
         self._built: dict[str, Function] = {}
         self._functions: OrderedDict[Hashable, Function] = OrderedDict()
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
@@ -66,15 +66,24 @@ class Engine:
     def __call__(self, image: Tensor) -> Tensor:
         """The answer for an image (N, 3, H, W) of the network's type and on its device."""
         # Buffers that outlive this call must not belong to the caller's inference mode.
-        with torch.inference_mode(False), torch.no_grad(), _current(image.device):
+        with torch.inference_mode(False), torch.no_grad(), _current(image.device), without_tf32:
             key = (image.shape, layout(image))
             try:
                 return self._function(key, image)(image)
             except Exception as error:
-                log.warning("torch's own operators take over for images %s: %s", tuple(image.shape), one_line(error))
+                self.fallback = one_line(error)
+                log.warning("torch's own operators take over for images %s: %s", tuple(image.shape), self.fallback)
                 with self._lock:
+                    if isinstance(error, torch.OutOfMemoryError):
+                        self._drop()
                     self._keep(key, self._eager)
             return self._eager(image)
+
+    def _drop(self) -> None:
+        """Let go of all that holds memory, which the plain network needs now."""
+        self._built.clear()
+        self._functions.clear()
+        free_memory()
 
     def _function(self, key: Hashable, image: Tensor) -> Function:
         if image.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
@@ -88,19 +97,19 @@ class Engine:
             if self._backend != "auto":
                 return self._keep(key, self._named(image))
             calls = self._seen[key] = self._seen.pop(key, 0) + 1
-            while len(self._seen) > _SHAPES_KEPT:
+            while len(self._seen) > SHAPES_KEPT:
                 self._seen.popitem(last=False)
             return self._eager if calls < _WORTH_IT else self._keep(key, self._fastest(image))
 
     def _keep(self, key: Hashable, function: Function) -> Function:
         self._functions[key] = function
-        while len(self._functions) > _SHAPES_KEPT:
+        while len(self._functions) > SHAPES_KEPT:
             self._functions.popitem(last=False)
         return function
 
     def _named(self, image: Tensor) -> Function:
         if self._backend not in self._built:
-            function = self._builders[self._backend]()
+            function = self._made(self._backend)
             if not self._judge(image)(function(image)):
                 raise RuntimeError(f"{self._backend} gives another answer than the plain network")
             self._built[self._backend] = function
@@ -108,7 +117,7 @@ class Engine:
 
     def _fastest(self, image: Tensor) -> Function:
         log.info("measuring what is fastest for images %s on this GPU, once (up to a minute)", tuple(image.shape))
-        names = ("eager", "streams", "graphs", *(("fused",) if has_triton() else ()))
+        names = ("eager", "streams", "graphs", _BOTH, *(("fused",) if has_triton() else ()))
         candidates = {name: functools.partial(self._build, name) for name in names}
         _, best = choose(self._key(image), candidates, image, self._judge(image), _seconds)
         # The others hold memory of the GPU.
@@ -118,11 +127,20 @@ class Engine:
 
     def _build(self, name: str) -> Function:
         if name not in self._built:
-            self._built[name] = self._builders[name]()
+            self._built[name] = self._made(name)
         return self._built[name]
 
-    def _eager(self, image: Tensor) -> Tensor:
-        return self._answer(self._network(image))
+    def _made(self, name: str) -> Function:
+        if name == "streams":
+            return self._streams()
+        if name == "graphs":
+            return Graphs(self._eager)
+        if name == _BOTH:
+            return Graphs(self._streams())
+        if name == "compile":
+            # Without fullgraph, what is one network too many for torch's cache would silently run as it is.
+            return torch.compile(self._eager, dynamic=False, fullgraph=True)
+        return self._fused() if name == "fused" else self._eager
 
     def _streams(self) -> Function:
         network, answer = with_streams(copy.deepcopy(self._network)), self._answer
@@ -138,8 +156,8 @@ class Engine:
     def _judge(self, image: Tensor) -> Callable[[Tensor], bool]:
         """Whether an answer is as near to the exact one as that of the plain network, or as near as rounding allows."""
         # The first and the last picture stand for all: double precision is slow and large.
-        some = [0, -1]
-        exact = self._answer(copy.deepcopy(self._network).double()(image[some].double()))
+        some, network = [0, -1], copy.deepcopy(self._network).double()
+        exact = torch.cat([self._answer(network(image[index][None].double())) for index in some])
         shape = (len(image), *exact.shape[1:])
 
         def distance(answer: Tensor) -> float:

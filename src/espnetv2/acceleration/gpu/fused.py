@@ -24,8 +24,8 @@ _TABLES_KEPT = 64
 class FusedNetwork(nn.Module):
     """The function of a network in fewer, larger operators, at one type and on one device.
 
-    Maps stay in the layout of the image. NCHW suits them best: the branches have 4 to 32 channels, and a row of pixels fills
-    what memory delivers at once where so few channels would not.
+    Maps are NCHW whatever the layout of the image: the branches have 4 to 32 channels, and a row of pixels fills what memory
+    delivers at once where so few channels would not.
 
     Args:
         network: in evaluation mode; it is copied.
@@ -46,7 +46,7 @@ class FusedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """As the network's; for the decoder "pyramid" with ``winners``, the class map (N, H, W), uint8."""
-        out: Tensor = self.network(image)
+        out: Tensor = self.network(image.contiguous())
         return out
 
     def held(self) -> object:

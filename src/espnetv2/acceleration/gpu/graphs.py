@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -13,10 +14,13 @@ from torch import Tensor
 
 from espnetv2.acceleration.gpu.layout import dense
 
-_GRAPHS_KEPT = 8
+SHAPES_KEPT = 32
 _WARM_UPS = 3
+_FIRST = -1
+"""Priority of the streams to capture on: torch hands out streams in turns, and branches get theirs among the others."""
 _capturing = threading.Lock()
-"""Beginning a capture waits for the whole device, which must not happen while another thread captures."""
+_streams: dict[torch.device, torch.cuda.Stream] = {}
+"""One for all captures of a device: graphs share memory only on the same stream. Whoever captures holds the lock."""
 
 
 @dataclass
@@ -34,7 +38,7 @@ class Graphs:
     """``function``, captured once for each shape, type and memory layout of its input, and replayed.
 
     An answer is a copy, so the next call does not change it. Calls may come from several threads and streams: the graphs
-    share their memory, so one runs after the other. The last few shapes are kept.
+    share their memory, so one runs after the other. The last shapes are kept.
 
     Args:
         function: of one CUDA tensor, deterministic in what it launches; nothing in it may wait for the GPU.
@@ -48,6 +52,8 @@ class Graphs:
         self._lock = threading.Lock()
         self._pools: dict[torch.device, Any] = {}
         self._ended: dict[torch.device, torch.cuda.Event] = {}
+        # No graph may be destroyed while it runs.
+        weakref.finalize(self, _wait, self._ended).atexit = False
 
     def __call__(self, image: Tensor) -> Tensor:
         """The function's value for ``image``, on the current stream of its device.
@@ -66,34 +72,47 @@ class Graphs:
             if found is None:
                 found = self._capture(image)
             self._graphs[key] = found
-            found.image.copy_(image)
-            # It was made on the stream of the first call, and may be freed while this one still runs.
-            found.image.record_stream(here)
-            found.graph.replay()
-            answer = found.answer.clone()
-            ended.record(here)
-            self._drop_old(ended)
-            return answer
+            try:
+                found.image.copy_(image)
+                # It was made on the stream of the first call, and may be freed while this one still runs.
+                found.image.record_stream(here)
+                found.graph.replay()
+                return found.answer.clone()
+            finally:
+                ended.record(here)
+                self._drop_old()
 
     def _capture(self, image: Tensor) -> _Graph:
         device = image.device
         static = torch.empty_strided(image.shape, image.stride(), dtype=image.dtype, device=device)
         static.copy_(image)
-        side, here = torch.cuda.Stream(), torch.cuda.current_stream()
-        side.wait_stream(here)
-        with torch.cuda.stream(side):
-            for _ in range(_WARM_UPS):
-                self.function(static)
-        here.wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        pool = self._pools.setdefault(device, torch.cuda.graph_pool_handle())
-        # Other threads may go on using the GPU meanwhile.
-        with _capturing, torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
-            answer = self.function(static)
+        here, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+        if device not in self._pools:
+            self._pools[device] = torch.cuda.graph_pool_handle()
+        with _capturing:
+            if device not in _streams:
+                _streams[device] = torch.cuda.Stream(priority=_FIRST)
+            side = _streams[device]
+            side.wait_stream(here)
+            # Not by torch.cuda.graph: it waits for the whole device, which ends captures of other threads, and after a
+            # capture that failed it leaves the thread on the wrong stream.
+            with torch.cuda.stream(side):
+                for _ in range(_WARM_UPS):
+                    self.function(static)
+                graph.capture_begin(pool=self._pools[device], capture_error_mode="thread_local")
+                try:
+                    answer = self.function(static)
+                finally:
+                    graph.capture_end()
+            here.wait_stream(side)
         return _Graph(graph, static, answer, self._held())
 
-    def _drop_old(self, ended: torch.cuda.Event) -> None:
-        while len(self._graphs) > _GRAPHS_KEPT:
-            # No graph may be destroyed while it runs.
-            ended.synchronize()
+    def _drop_old(self) -> None:
+        while len(self._graphs) > SHAPES_KEPT:
+            _wait(self._ended)
             self._graphs.popitem(last=False)
+
+
+def _wait(ended: dict[torch.device, torch.cuda.Event]) -> None:
+    for event in ended.values():
+        event.synchronize()

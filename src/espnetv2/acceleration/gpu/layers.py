@@ -61,7 +61,7 @@ class Convolve(nn.Module):
             raise ValueError(f"no fused form of {conv}")
         weight, shift = _folded(conv, bn)
         self.groups, self.stride, self.shuffled = conv.groups, conv.stride[0], shuffled
-        self.register_buffer("weight", weight.float())
+        self.register_buffer("weight", weight.float().contiguous())
         self.register_buffer("shift", shift.float())
         self.register_buffer("slope", _slope(act, len(shift)))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from espnetv2.acceleration.gpu import reference
-from espnetv2.acceleration.gpu.layout import layout, new
+from espnetv2.acceleration.gpu.layout import laid_out_as, layout, new
 
 if TYPE_CHECKING:
     from torch._library.custom_ops import CustomOpDef
@@ -42,10 +42,33 @@ def usable(x: Tensor, result: Shape) -> bool:
     )
 
 
+def _registered(
+    plain: Callable[..., Any], module: str, largest: Callable[..., Shape], fake: Callable[..., Tensor | tuple[Tensor, Tensor]]
+) -> CustomOpDef:
+    """The operator that computes what ``plain`` does, by the kernel of the same name in a module of ``kernels``.
+
+    Args:
+        plain: its first argument says type and device.
+        module: name of the module.
+        largest: shape of the largest map that is written, given the same arguments.
+        fake: results without their values.
+    """
+    made = custom_op(f"espnetv2::{plain.__name__}", plain, mutates_args=())
+
+    @made.register_kernel("cuda")
+    def _(x: Tensor, *arguments: Any, **named: Any) -> Any:
+        if not usable(x, largest(x, *arguments, **named)):
+            return plain(x, *arguments, **named)
+        return getattr(import_module(f"espnetv2.acceleration.gpu.kernels.{module}"), plain.__name__)(x, *arguments, **named)
+
+    made.register_fake(fake)
+    return made
+
+
 def _operator(
     plain: Callable[..., Tensor], module: str, shape: Callable[..., Shape], dtype: torch.dtype | None = None
 ) -> CustomOpDef:
-    """The operator that computes what ``plain`` does, by the kernel of the same name in a module of ``kernels``.
+    """The operator for a function with one result.
 
     Args:
         plain: its first argument is the tensor whose layout the result has.
@@ -60,22 +83,11 @@ def _operator(
         # Tracing promises this layout.
         return out if dtype else out.contiguous(memory_format=layout(x))
 
-    made = custom_op(f"espnetv2::{plain.__name__}", computed, mutates_args=())
-
-    @made.register_kernel("cuda")
-    def _(x: Tensor, *arguments: Any, **named: Any) -> Tensor:
-        if not usable(x, shape(x, *arguments, **named)):
-            return computed(x, *arguments, **named)
-        kernel = getattr(import_module(f"espnetv2.acceleration.gpu.kernels.{module}"), plain.__name__)
-        out: Tensor = kernel(x, *arguments, **named)
-        return out
-
-    @made.register_fake
-    def _(x: Tensor, *arguments: Any, **named: Any) -> Tensor:
+    def fake(x: Tensor, *arguments: Any, **named: Any) -> Tensor:
         result = shape(x, *arguments, **named)
         return x.new_empty(result, dtype=dtype) if dtype else new(x, result)
 
-    return made
+    return _registered(computed, module, shape, fake)
 
 
 def _strided(x: Tensor, channels: int, stride: int) -> Shape:
@@ -98,8 +110,8 @@ def _of_stages(x: Tensor, weight: Tensor, *_: Any) -> Shape:
     return x.shape[0], weight.shape[0] * weight.shape[1], x.shape[2], x.shape[3]
 
 
-def _of_fuse(skip: Tensor, *_: Tensor) -> Shape:
-    return tuple(skip.shape)
+def _same(x: Tensor, *_: Any) -> Shape:
+    return tuple(x.shape)
 
 
 def _of_join(x: Tensor, expanded: Tensor, *_: Tensor | None) -> Shape:
@@ -110,37 +122,28 @@ def _of_classes(logits: Tensor, height: int, width: int, _: int) -> Shape:
     return logits.shape[0], height, width
 
 
+norm_act = _operator(reference.norm_act, "normalise", _same)
 branches = _operator(reference.branches, "branches", _of_branches)
 middle = _operator(reference.middle, "branches", _of_branches)
 pointwise = _operator(reference.pointwise, "pointwise", _of_pointwise)
 convolve = _operator(reference.convolve, "convolve", _of_convolve)
 stages = _operator(reference.stages, "stages", _of_stages)
-fuse = _operator(reference.fuse, "resize", _of_fuse)
+fuse = _operator(reference.fuse, "resize", _same)
 join = _operator(reference.join, "join", _of_join)
 classes = _operator(reference.classes, "resize", _of_classes, torch.uint8)
 
 
+@functools.wraps(reference.branches_backward)
 def _branches_backward(grad: Tensor, x: Tensor, weight: Tensor, dilations: Sequence[int], stride: int) -> tuple[Tensor, Tensor]:
     dx, dw = reference.branches_backward(grad, x, weight, dilations, stride)
     return dx.contiguous(memory_format=layout(x)), dw.contiguous()
 
 
-branches_backward = custom_op("espnetv2::branches_backward", _branches_backward, mutates_args=())
-
-
-@branches_backward.register_kernel("cuda")
-def _(grad: Tensor, x: Tensor, weight: Tensor, dilations: Sequence[int], stride: int) -> tuple[Tensor, Tensor]:
-    if not usable(x, grad.shape):
-        return _branches_backward(grad, x, weight, dilations, stride)
-    from espnetv2.acceleration.gpu.kernels import branches as kernels
-
-    return kernels.branches_backward(grad, x, weight, dilations, stride)
-
-
-@branches_backward.register_fake
-def _(grad: Tensor, x: Tensor, weight: Tensor, dilations: Sequence[int], stride: int) -> tuple[Tensor, Tensor]:
-    del grad, dilations, stride
+def _fake_branches_backward(_: Tensor, x: Tensor, weight: Tensor, *__: Any) -> tuple[Tensor, Tensor]:
     return new(x, x.shape), weight.new_empty(weight.shape)
+
+
+branches_backward = _registered(_branches_backward, "branches", _same, _fake_branches_backward)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -154,3 +157,45 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
 
 
 branches.register_autograd(_gradients, setup_context=_keep)
+
+
+@functools.wraps(reference.norm_act_backward)
+def _norm_act_backward(x: Tensor, *arguments: Any, **named: Any) -> tuple[Tensor, Tensor]:
+    dx, dresidual = reference.norm_act_backward(x, *arguments, **named)
+    return dx.contiguous(memory_format=layout(x)), dresidual.contiguous(
+        memory_format=layout(x)
+    ) if dresidual.ndim == 4 else dresidual
+
+
+def _fake_sums(x: Tensor, gamma: Tensor, *_: Any) -> Tensor:
+    return gamma.new_empty((3, x.shape[1]), dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def _fake_norm_act_backward(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    residual: Tensor | None = arguments[6]
+    return new(x, x.shape), x.new_empty(0) if residual is None else new(x, x.shape).to(residual.dtype)
+
+
+norm_act_sums = _registered(reference.norm_act_sums, "normalise", _same, _fake_sums)
+norm_act_backward = _registered(_norm_act_backward, "normalise", _same, _fake_norm_act_backward)
+
+
+def _keep_normalised(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    del output
+    *tensors, ctx.eps, slope, residual, ctx.batch = inputs
+    ctx.save_for_backward(*tensors, slope, residual)
+
+
+def _gradients_of_normalised(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, slope, residual = ctx.saved_tensors
+    # One copy of each where the layouts differ, not one for each kernel.
+    given = (*tensors, ctx.eps, slope, None if residual is None else laid_out_as(tensors[0], residual))
+    grad = laid_out_as(tensors[0], grad)
+    learns = [ctx.needs_input_grad[place] for place in (1, 2, 6)]
+    sums = norm_act_sums(*given, grad) if ctx.batch or any(learns) else None
+    dx, dresidual = norm_act_backward(*given, grad, sums if ctx.batch else None)
+    dbeta, dgamma, dslope = (None, None, None) if sums is None else sums.unbind()
+    return dx, dgamma, dbeta, None, None, None, None if slope is None else dslope, None if residual is None else dresidual, None
+
+
+norm_act.register_autograd(_gradients_of_normalised, setup_context=_keep_normalised)

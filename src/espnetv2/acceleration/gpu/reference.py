@@ -49,6 +49,97 @@ def branches_backward(grad: Tensor, x: Tensor, weight: Tensor, dilations: Sequen
     return dx, torch.stack(dw).to(weight.dtype)
 
 
+def norm_act(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    slope: Tensor | None,
+    residual: Tensor | None,
+    batch: bool,
+) -> Tensor:
+    """``prelu(batch_norm(x) + residual)``, the same shape and type. For training.
+
+    Args:
+        x: (N, C, H, W).
+        gamma: scale, (C).
+        beta: shift, (C).
+        mean: what to normalise by, (C).
+        variance: likewise; biased if it is the batch's.
+        eps: added to the variance.
+        slope: PReLU's, (C), or None for no activation.
+        residual: added before the activation.
+        batch: mean and variance are those of ``x``, so its gradient goes through them.
+    """
+    del batch
+    made = _before_activation(x, gamma, beta, mean, variance, eps, residual)
+    return (made if slope is None else torch.where(made > 0, made, made * _wide(slope))).to(x.dtype)
+
+
+def norm_act_sums(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    slope: Tensor | None,
+    residual: Tensor | None,
+    grad: Tensor,
+) -> Tensor:
+    """Gradients (3, C) of ``norm_act`` for beta, gamma and slope; zeros where there is no slope."""
+    made = _before_activation(x, gamma, beta, mean, variance, eps, residual)
+    reach = _reaching(made, slope, grad)
+    negative = torch.zeros_like(made) if slope is None else torch.where(made > 0, 0.0, made * grad)
+    return torch.stack([part.sum((0, 2, 3)) for part in (reach, reach * _normal(x, mean, variance, eps), negative)])
+
+
+def norm_act_backward(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    slope: Tensor | None,
+    residual: Tensor | None,
+    grad: Tensor,
+    sums: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of ``norm_act`` for x and for the residual, which is empty where there is none.
+
+    ``sums``, those of ``norm_act_sums``, are given if mean and variance are the batch's own.
+    """
+    reach = _reaching(_before_activation(x, gamma, beta, mean, variance, eps, residual), slope, grad)
+    own = reach
+    if sums is not None:
+        count = x.numel() // x.shape[1]
+        own = own - _wide(sums[0] / count) - _normal(x, mean, variance, eps) * _wide(sums[1] / count)
+    dx = own * _wide(gamma * torch.rsqrt(variance + eps))
+    return dx.to(x.dtype), x.new_empty(0) if residual is None else reach.to(residual.dtype)
+
+
+def _normal(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
+    return (x - _wide(mean)) * _wide(torch.rsqrt(variance + eps))
+
+
+def _before_activation(
+    x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, eps: float, residual: Tensor | None
+) -> Tensor:
+    made = _normal(x, mean, variance, eps) * _wide(gamma) + _wide(beta)
+    return made if residual is None else made + residual
+
+
+def _reaching(made: Tensor, slope: Tensor | None, grad: Tensor) -> Tensor:
+    return grad if slope is None else torch.where(made > 0, grad, grad * _wide(slope))
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values[:, None, None]
+
+
 def middle(
     x: Tensor, weight: Tensor, dilations: Sequence[int], stride: int, scale: Tensor, shift: Tensor, slope: Tensor
 ) -> Tensor:
