@@ -241,7 +241,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(shapes: Path, tmp_path: Path, mon
 
 def test_a_run_is_not_written_over_or_changed(shapes: Path, tmp_path: Path) -> None:
     run_small(shapes, tmp_path / "run", "epochs=1")
-    with pytest.raises(UserError, match="holds a run already: go on with it by --resume"):
+    with pytest.raises(UserError, match="holds a run already: go on with it by the same command and --resume"):
         run_small(shapes, tmp_path / "run", "epochs=1")
     with pytest.raises(UserError, match=r"the recipe is not the one of .* \(lr: 0\.002 -> 0\.5\)"):
         run_small(shapes, tmp_path / "run", "epochs=1", "lr=0.5", resume=True)

@@ -62,5 +62,5 @@ def train(
     try:
         best = run(resolved, model, data, out, init=init, resume=resume, hardware=hardware, weights_dir=weights_dir, say=say)
     except StoppedError:
-        fail(f"stopped by a signal; the state is saved: go on with --resume --out {out}", 128 + signal.SIGTERM)
+        fail("stopped by a signal; the state is saved: go on with the same command and --resume", 128 + signal.SIGTERM)
     stdout().print(f"best weights: {best}", markup=False, highlight=False, soft_wrap=True)

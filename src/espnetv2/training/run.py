@@ -207,7 +207,9 @@ def _check_folder(folder: RunFolder, recipe: Recipe, *, resume: bool, first: boo
     if resume:
         folder.check_recipe(recipe)
     elif first and (folder.last.exists() or folder.best.exists()):
-        raise UserError(f"{folder.path} holds a run already: go on with it by --resume, or choose another --out")
+        raise UserError(
+            f"{folder.path} holds a run already: go on with it by the same command and --resume, or choose another --out"
+        )
 
 
 def _check_same(kept: dict[str, Any], info: ModelInfo, count: int, folder: RunFolder) -> None:
