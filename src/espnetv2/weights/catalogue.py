@@ -16,7 +16,7 @@ from espnetv2.labels import dataset_labels
 from espnetv2.models.registry import model_spec
 from espnetv2.preprocessing import Preprocessing, parse_size
 
-DEFAULT_MODEL = "espnetv2_seg_s0_5.cityscapes_256"
+DEFAULT_MODEL = "espnetv2_seg_s2_0.cityscapes_256"
 HOST = "https://raw.githubusercontent.com"
 
 # The second repository's first networks were trained on BGR input that had been divided by 255 once too often, after
