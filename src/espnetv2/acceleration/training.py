@@ -163,7 +163,7 @@ def _normalise(bn: nn.Module, act: nn.PReLU | None, x: Tensor, residual: Tensor 
             mean, variance = _statistics(bn, x)
             return operators.norm_act(x, bn.weight, bn.bias, mean, variance, bn.eps, slope, residual, batch=bn.training)
         if gpu.usable(x, x.shape):
-            mean, variance = _gpu_statistics(bn, x)
+            mean, variance = _statistics(bn, x)
             made: Tensor = gpu.norm_act(x, bn.weight, bn.bias, mean, variance, bn.eps, slope, residual, bn.training)
             return made
     out: Tensor = bn(x)
@@ -179,30 +179,18 @@ def _is_usual(bn: nn.BatchNorm2d) -> bool:
 @torch.no_grad()
 def _statistics(bn: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance to normalise by: in training the batch's own, which also move the running ones."""
-    running_mean, running_variance, momentum = _tracked(bn)
-    if not bn.training:
-        return running_mean, running_variance
-    mean, variance = operators.moments(x)
-    count = operators.rows(x)
-    running_mean.lerp_(mean, momentum)
-    running_variance.lerp_(variance * (count / (count - 1)), momentum)
-    return mean, variance
-
-
-@torch.no_grad()
-def _gpu_statistics(bn: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
-    running_mean, running_variance, momentum = _tracked(bn)
-    if not bn.training:
-        return running_mean, running_variance
-    mean, variance = torch.batch_norm_update_stats(x, running_mean, running_variance, momentum)
-    return mean, variance
-
-
-def _tracked(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor, float]:
     assert bn.running_mean is not None
     assert bn.running_var is not None
+    if not bn.training:
+        return bn.running_mean, bn.running_var
     assert bn.num_batches_tracked is not None
     assert bn.momentum is not None
-    if bn.training:
-        bn.num_batches_tracked += 1
-    return bn.running_mean, bn.running_var, bn.momentum
+    bn.num_batches_tracked += 1
+    if not operators.usable(x, bn.weight):
+        mean, variance = torch.batch_norm_update_stats(x, bn.running_mean, bn.running_var, bn.momentum)
+        return mean, variance
+    mean, variance = operators.moments(x)
+    count = operators.rows(x)
+    bn.running_mean.lerp_(mean, bn.momentum)
+    bn.running_var.lerp_(variance * (count / (count - 1)), bn.momentum)
+    return mean, variance
