@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from espnetv2.training.losses import CrossEntropy, weights_from_shares
+from espnetv2.training.losses import CrossEntropy, jaccard_loss, soft_overlap, weights_from_shares
 from espnetv2.training.recipe import Loss
 
 
@@ -67,3 +67,37 @@ def test_mixed_labels() -> None:
     logits, target = torch.randn(3, 4), torch.rand(3, 4).softmax(1)
     total, weight = CrossEntropy(Loss())(logits, target)
     assert total / weight == pytest.approx(float(F.cross_entropy(logits, target)), rel=1e-5)
+
+
+def test_the_jaccard_loss_by_hand() -> None:
+    """Two pixels of class 0 (p = 0.8 and 0.6), one of class 1 (p = 0.9 for it), one without a label; class 2 is nowhere."""
+    probabilities = torch.tensor([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.1, 0.9, 0.0], [0.3, 0.3, 0.4]])
+    logits, target = probabilities.log().T[None, :, None], torch.tensor([[[0, 0, 1, 255]]])
+    overlap = soft_overlap(logits, target)
+    torch.testing.assert_close(overlap, torch.tensor([[1.4, 0.9, 0.0], [1.5, 1.3, 0.2], [2.0, 1.0, 0.0]]))
+    assert float(jaccard_loss(overlap)) == pytest.approx(((1 - 1.4 / 2.1) + (1 - 0.9 / 1.4)) / 2)
+
+
+def test_the_jaccard_loss_of_answers_that_are_certain_is_one_minus_the_mean_iou() -> None:
+    torch.manual_seed(0)
+    target, answer = torch.randint(0, 4, (2, 9, 7)), torch.randint(0, 4, (2, 9, 7))
+    overlap = soft_overlap(1e3 * F.one_hot(answer, 4).permute(0, 3, 1, 2).float(), target)
+    expected = [float(((answer == c) & (target == c)).sum() / ((answer == c) | (target == c)).sum()) for c in range(4)]
+    assert float(jaccard_loss(overlap)) == pytest.approx(1 - np.mean(expected))
+
+
+def test_the_gradient_of_the_jaccard_loss() -> None:
+    torch.manual_seed(0)
+    target = torch.randint(0, 3, (2, 3, 4))
+    target[0, 0] = 255
+    logits = torch.randn(2, 5, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda given: jaccard_loss(soft_overlap(given, target)), logits)
+
+
+def test_the_jaccard_loss_of_nothing_labelled_is_zero() -> None:
+    logits = torch.randn(1, 2, 3, 3, requires_grad=True)
+    loss = jaccard_loss(soft_overlap(logits, torch.full((1, 3, 3), 255)))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()

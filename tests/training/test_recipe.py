@@ -65,6 +65,7 @@ def test_changes_are_applied() -> None:
         (["input_size=huge"], "write WIDTHxHEIGHT"),
         (["schedule.name=hybrid", "epochs=50"], "turns linear in epoch 61"),
         (["augmentation.scale=[2, 1]"], "give the smaller first"),
+        (["task=classification", "loss.jaccard=1"], "no regions to overlap"),
     ],
 )
 def test_mistakes_name_the_key(changes: list[str], message: str) -> None:

@@ -1,4 +1,7 @@
-"""Cross-entropy as a sum and what to divide it by, so that several devices can divide by what they have together."""
+"""Losses in sums, so that several devices, and several pictures, can divide what they have together.
+
+Cross-entropy is a sum and what to divide it by. The soft Jaccard loss is made of three sums per class.
+"""
 
 from __future__ import annotations
 
@@ -93,3 +96,39 @@ class CrossEntropy(nn.Module):
         smallest = max(1, int(count * self.loss.ohem_keep))
         border = probability.flatten().kthvalue(smallest).values
         return known & (probability <= torch.clamp(border, min=self.loss.ohem or 0.0))
+
+
+def soft_overlap(logits: Tensor, target: Tensor) -> Tensor:
+    """What the soft Jaccard loss is made of, over all labelled pixels.
+
+    Args:
+        logits: (N, C, H, W).
+        target: class indices (N, H, W), 255 for none.
+
+    Returns:
+        (3, C), float32 or wider: for each class the sum of its probability where it is right, the sum of its probability, and
+        the number of pixels labelled so. Those of several batches may be added.
+    """
+    probability = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+    known = target != IGNORE
+    labels = target[known]
+    right = probability.gather(1, target.where(known, 0)[:, None])[:, 0][known]
+    claimed = (probability * known[:, None]).sum((0, 2, 3))
+    labelled = labels.bincount(minlength=len(claimed)).to(claimed.dtype)
+    return torch.stack([torch.zeros_like(claimed).index_add(0, labels, right), claimed, labelled])
+
+
+def jaccard_loss(overlap: Tensor) -> Tensor:
+    """1 - intersection over union with probabilities for pixels, averaged over the classes that are labelled at all.
+
+    It counts a small class as much as a large one, like the mean IoU that it stands for. Source: Rahman and Wang, "Optimizing
+    intersection-over-union in deep neural networks for image segmentation", 2016.
+
+    Args:
+        overlap: (3, C), from ``soft_overlap``.
+    """
+    right, claimed, labelled = overlap
+    there = labelled > 0
+    each = 1 - right / torch.where(there, claimed + labelled - right, 1.0)
+    mean: Tensor = (each * there).sum() / there.sum().clamp(min=1)
+    return mean

@@ -27,9 +27,10 @@ from espnetv2.training.batches import (
     training_loader,
     validation_loader,
 )
-from espnetv2.training.losses import CrossEntropy, Parts
+from espnetv2.training.losses import CrossEntropy, Parts, jaccard_loss, soft_overlap
 from espnetv2.training.mixing import mix
 from espnetv2.training.optimizers import build_optimizer, freeze, normalisation_to_keep
+from espnetv2.training.processes import sum_over_processes
 from espnetv2.training.recipe import Recipe
 from espnetv2.training.schedules import learning_rate
 
@@ -144,10 +145,11 @@ class TrainingModule(pl.LightningModule):
             images, target = mix(images, target, self.model.num_classes, self.recipe.augmentation)
         logits, auxiliary = self._forward(images)
         loss = self._mean(self.criterion(logits, target))
-        reported = loss.detach()
+        if self.recipe.loss.jaccard:
+            loss = loss + self.recipe.loss.jaccard * jaccard_loss(sum_over_processes(soft_overlap(logits, target)))
         if auxiliary is not None and self.recipe.loss.auxiliary:
             loss = loss + self.recipe.loss.auxiliary * self._mean(self.criterion(auxiliary, target))
-            reported = loss.detach()
+        reported = loss.detach()
         self._watch(reported)
         self._round.append(reported)
         return loss

@@ -80,13 +80,18 @@ class Augmentation(_Part):
 
 
 class Loss(_Part):
-    """What is minimised: cross-entropy, and what is made of it."""
+    """What is minimised: cross-entropy, what is made of it, and what is added to it."""
 
     label_smoothing: Share = 0.0
     class_weights: Literal["none", "data"] | tuple[Annotated[float, Field(ge=0)], ...] = "none"
     """None, 1/ln(1.10 + share of the class) from the training labels, or one per output."""
     auxiliary: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the decoder's auxiliary output (only "psp" has one)."""
+    jaccard: Annotated[float, Field(ge=0)] = 0.0
+    """Segmentation: weight of 1 - soft intersection over union, which is added to the cross-entropy.
+
+    Validation reports the cross-entropy alone.
+    """
     ohem: Share | None = None
     """Segmentation: online hard example mining keeps pixels whose true class has a probability below this ..."""
     ohem_keep: Share = 0.1
@@ -156,6 +161,8 @@ class Recipe(_Part):
     def _agrees(self) -> Recipe:
         if self.schedule.name == "hybrid" and self.epochs <= 61:
             raise ValueError(f"the hybrid schedule turns linear in epoch 61, so {self.epochs} epochs are too few")
+        if self.task == "classification" and self.loss.jaccard:
+            raise ValueError(f"loss.jaccard is {self.loss.jaccard}: classification has no regions to overlap, so leave it out")
         for name in ("scale", "aspect"):
             low, high = getattr(self.augmentation, name)
             if low > high:

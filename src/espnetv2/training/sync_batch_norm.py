@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
 
-
-class _SumOverProcesses(torch.autograd.Function):
-    """Sum of a tensor over all processes; every process has a part in the gradient."""
-
-    @staticmethod
-    def forward(_: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(_: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone()
-        dist.all_reduce(total)
-        return total
+from espnetv2.training.processes import sum_over_processes
 
 
 class CPUSyncBatchNorm2d(nn.BatchNorm2d):
@@ -38,7 +22,7 @@ class CPUSyncBatchNorm2d(nn.BatchNorm2d):
         sums = torch.cat(
             [values.sum((0, 2, 3)), (values * values).sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]]).double()]
         )
-        total: Tensor = _SumOverProcesses.apply(sums)
+        total = sum_over_processes(sums)
         count = total[-1]
         mean, square = total[: x.shape[1]] / count, total[x.shape[1] : -1] / count
         variance = square - mean * mean
