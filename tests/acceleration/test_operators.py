@@ -147,6 +147,22 @@ def test_cross_entropy(shape: tuple[int, ...]) -> None:
     )
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 20, 33, 40), (1, 256, 4, 3), (2, 1, 3, 3)])
+def test_soft_overlap(shape: tuple[int, ...]) -> None:
+    chance = torch.Generator().manual_seed(2)
+    n, c, h, w = shape
+    target = torch.randint(0, c, (n, h, w), generator=chance)
+    target[torch.rand(n, h, w, generator=chance) < 0.2] = 300
+    known = (target != 300)[:, None]
+    labelled = F.one_hot(target.where(known[:, 0], 0), c).permute(0, 3, 1, 2) * known
+
+    def reference(x: Tensor) -> Tensor:
+        probability = (8 * x).softmax(1) * known
+        return torch.stack([(value * 1.0).sum((0, 2, 3)) for value in (probability * labelled, probability, labelled)])
+
+    agree(lambda x: operators.soft_overlap(8 * x, target, 300), reference, [leaf(*shape)])
+
+
 def test_cross_entropy_of_far_and_broken_logits() -> None:
     target = torch.zeros(1, 1, 3, dtype=torch.long)
     logits = torch.tensor([[0.0, 500.0], [float("nan"), 0.0], [-300.0, 0.0]]).T[None, :, None]
@@ -159,6 +175,11 @@ def test_cross_entropy_of_far_and_broken_logits() -> None:
 def test_a_target_that_is_no_class_is_refused() -> None:
     with pytest.raises(IndexError, match="neither one of 3 classes nor 255"):
         operators.cross_entropy(torch.zeros(1, 3, 2, 2), torch.full((1, 2, 2), 3), 255)
+
+
+def test_a_target_that_is_no_class_has_no_overlap() -> None:
+    with pytest.raises(IndexError, match="neither one of 3 classes nor 255"):
+        operators.soft_overlap(torch.zeros(1, 3, 2, 2), torch.full((1, 2, 2), 3), 255)
 
 
 @pytest.mark.parametrize("target", [torch.zeros(1, 2, 2, dtype=torch.int32), torch.zeros(1, 1, 2, dtype=torch.long)])

@@ -69,11 +69,12 @@ def test_mixed_labels() -> None:
     assert total / weight == pytest.approx(float(F.cross_entropy(logits, target)), rel=1e-5)
 
 
-def test_the_jaccard_loss_by_hand() -> None:
+@pytest.mark.parametrize("kernels", [False, True])
+def test_the_jaccard_loss_by_hand(kernels: bool) -> None:
     """Two pixels of class 0 (p = 0.8 and 0.6), one of class 1 (p = 0.9 for it), one without a label; class 2 is nowhere."""
     probabilities = torch.tensor([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.1, 0.9, 0.0], [0.3, 0.3, 0.4]])
     logits, target = probabilities.log().T[None, :, None], torch.tensor([[[0, 0, 1, 255]]])
-    overlap = soft_overlap(logits, target)
+    overlap = soft_overlap(logits, target, kernels=kernels)
     torch.testing.assert_close(overlap, torch.tensor([[1.4, 0.9, 0.0], [1.5, 1.3, 0.2], [2.0, 1.0, 0.0]]))
     assert float(jaccard_loss(overlap)) == pytest.approx(((1 - 1.4 / 2.1) + (1 - 0.9 / 1.4)) / 2)
 

@@ -14,7 +14,7 @@ from espnetv2.acceleration.bands import Scale, Stages, bilinear_band, pyramid_st
 from espnetv2.acceleration.compiler import kernels, vector_lanes
 
 MOST_CLASSES = 256
-"""Of ``cross_entropy``."""
+"""Of ``cross_entropy`` and ``soft_overlap``."""
 _PARTS = 8
 _ROW_PANEL = 6
 _MOST = 2**31 - 1
@@ -101,6 +101,17 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
         ValueError: the target is of another type, size or device.
     """
     out: Tensor = _CrossEntropy.apply(logits, target, ignore_index)
+    return out
+
+
+def soft_overlap(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """What the soft Jaccard loss is made of; arguments and errors as for ``cross_entropy``.
+
+    Returns:
+        (3, C): for each class, over all pixels that have one, the sum of its probability where it is right, the sum of its
+        probability, and the number of its pixels.
+    """
+    out: Tensor = _SoftOverlap.apply(logits, target, ignore_index)
     return out
 
 
@@ -234,15 +245,10 @@ class _Resize(torch.autograd.Function):
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-        if target.dtype != torch.int64 or target.device != logits.device or target.shape != logits[:, 0].shape:
-            raise ValueError(f"the target is {target.dtype} {tuple(target.shape)}: int64 (N, H, W) of the logits is needed")
-        logits, target = _pixels(logits), target.contiguous()
+        logits, target = _pixels_and_targets(logits, target)
         loss = logits.new_empty(target.shape)
-        function = kernels().espnetv2_cross_entropy
-        function.restype = ctypes.c_int64
         size = ctypes.c_int64(rows(logits))
-        if function(*map(_pointer, (logits, target, loss)), size, logits.shape[1], ignore_index, torch.get_num_threads()):
-            raise IndexError(f"a target is neither one of {logits.shape[1]} classes nor {ignore_index}")
+        _call_for_targets("espnetv2_cross_entropy", logits, target, loss, size, logits.shape[1], ignore_index)
         ctx.save_for_backward(logits, target)
         ctx.ignore_index = ignore_index
         return loss
@@ -255,6 +261,26 @@ class _CrossEntropy(torch.autograd.Function):
         _call(
             "espnetv2_cross_entropy_backward", logits, target, grad.contiguous(), dx, count, logits.shape[1], ctx.ignore_index
         )
+        return dx, None, None
+
+
+class _SoftOverlap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+        logits, target = _pixels_and_targets(logits, target)
+        classes, size = logits.shape[1], ctypes.c_int64(rows(logits))
+        sums = torch.empty(_PARTS, 3, classes, dtype=torch.float64)
+        _call_for_targets("espnetv2_overlap", logits, target, sums, size, _PARTS, classes, ignore_index)
+        ctx.save_for_backward(logits, target)
+        ctx.ignore_index = ignore_index
+        return sums.sum(0).float()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        logits, target = ctx.saved_tensors
+        dx, count = _new(logits, logits.shape), ctypes.c_int64(rows(logits))
+        _call("espnetv2_overlap_backward", logits, target, grad.contiguous(), dx, count, logits.shape[1], ctx.ignore_index)
         return dx, None, None
 
 
@@ -348,6 +374,20 @@ def _call(name: str, *arguments: Any) -> None:
     function.restype = None
     given = [_pointer(a) if isinstance(a, Tensor) else a for a in arguments]
     function(*given, torch.get_num_threads())
+
+
+def _call_for_targets(name: str, logits: Tensor, target: Tensor, *arguments: Any) -> None:
+    function = getattr(kernels(), name)
+    function.restype = ctypes.c_int64
+    given = [_pointer(a) if isinstance(a, Tensor) else a for a in (logits, target, *arguments)]
+    if function(*given, torch.get_num_threads()):
+        raise IndexError(f"a target is neither one of {logits.shape[1]} classes nor {arguments[-1]}")
+
+
+def _pixels_and_targets(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    if target.dtype != torch.int64 or target.device != logits.device or target.shape != logits[:, 0].shape:
+        raise ValueError(f"the target is {target.dtype} {tuple(target.shape)}: int64 (N, H, W) of the logits is needed")
+    return _pixels(logits), target.contiguous()
 
 
 def _pointer(tensor: Tensor) -> ctypes.c_void_p:

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from espnetv2.acceleration.operators import MOST_CLASSES, cross_entropy, usable
+from espnetv2.acceleration import operators
+from espnetv2.acceleration.operators import MOST_CLASSES, usable
 from espnetv2.labels import IGNORE
 from espnetv2.training.recipe import Loss
 
@@ -68,7 +69,7 @@ class CrossEntropy(nn.Module):
         if self.weights is not None:
             weight = torch.where(known, self.weights[target.where(known, 0)], 0.0)
         if self._kernels and target.ndim > 1 and usable(logits) and logits.shape[1] <= MOST_CLASSES:
-            each = cross_entropy(logits, target, no_class) * weight
+            each = operators.cross_entropy(logits, target, no_class) * weight
         else:
             each = self._each(logits, target, no_class)
         if self.loss.ohem is not None:
@@ -98,19 +99,22 @@ class CrossEntropy(nn.Module):
         return known & (probability <= torch.clamp(border, min=self.loss.ohem or 0.0))
 
 
-def soft_overlap(logits: Tensor, target: Tensor) -> Tensor:
+def soft_overlap(logits: Tensor, target: Tensor, *, kernels: bool = False) -> Tensor:
     """What the soft Jaccard loss is made of, over all labelled pixels.
 
     Args:
         logits: (N, C, H, W).
         target: class indices (N, H, W), 255 for none.
+        kernels: compute it by the package's own kernels where they can.
 
     Returns:
         (3, C), float32 or wider: for each class the sum of its probability where it is right, the sum of its probability, and
         the number of pixels labelled so. Those of several batches may be added.
     """
-    probability = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
-    known = target != IGNORE
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if kernels and usable(logits) and logits.shape[1] <= MOST_CLASSES:
+        return operators.soft_overlap(logits, target, IGNORE)
+    probability, known = logits.softmax(1), target != IGNORE
     labels = target[known]
     right = probability.gather(1, target.where(known, 0)[:, None])[:, 0][known]
     claimed = (probability * known[:, None]).sum((0, 2, 3))

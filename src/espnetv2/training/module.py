@@ -75,6 +75,7 @@ class TrainingModule(pl.LightningModule):
         self.model = freeze(network, recipe).to(memory_format=layout)
         self.average = copy.deepcopy(network).requires_grad_(False).eval() if recipe.ema_decay is not None else None
         self.criterion = CrossEntropy(recipe.loss, class_weights, kernels=kernels)
+        self._kernels = kernels
         self.step = 0
         self.last_loss = float("nan")
         self.bad_step: Tensor | None = None
@@ -146,7 +147,8 @@ class TrainingModule(pl.LightningModule):
         logits, auxiliary = self._forward(images)
         loss = self._mean(self.criterion(logits, target))
         if self.recipe.loss.jaccard:
-            loss = loss + self.recipe.loss.jaccard * jaccard_loss(sum_over_processes(soft_overlap(logits, target)))
+            overlap = sum_over_processes(soft_overlap(logits, target, kernels=self._kernels))
+            loss = loss + self.recipe.loss.jaccard * jaccard_loss(overlap)
         if auxiliary is not None and self.recipe.loss.auxiliary:
             loss = loss + self.recipe.loss.auxiliary * self._mean(self.criterion(auxiliary, target))
         reported = loss.detach()

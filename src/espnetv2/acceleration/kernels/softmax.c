@@ -1,10 +1,11 @@
-/* Softmax and cross-entropy of every pixel of (M, C), and the gradient. */
+/* Softmax of every pixel of (M, C), what losses make of it, and their gradients. */
 #include <float.h>
 #include <math.h>
 
 #include "vector.h"
 
 #define MOST 32 /* vectors of classes */
+#define FEW 256 /* pixels */
 
 /* e^x for x <= 0, to about 2 units in the last place; below -87 the result is 0. */
 INLINE vec exponential(vec x) {
@@ -98,5 +99,70 @@ void espnetv2_cross_entropy_backward(
         vec last = e[vectors - 1] * by;
         memcpy(to + (vectors - 1) * LANES, &last, rest * sizeof(float));
         to[target[i]] -= grad[i];
+    }
+}
+
+/* Sums over the pixels of each part, (parts, 3, c): for a class its probability where it is the target, its probability, and the
+   pixels whose target it is. Those with the target `ignore` have no part in them. Returns how many targets are no class. */
+int64_t espnetv2_overlap(
+    const float *x, const int64_t *target, double *sums, int64_t m, int parts, int c, int ignore, int threads
+) {
+    int vectors = (c + LANES - 1) / LANES;
+    int64_t wrong = 0, each = (m + parts - 1) / parts;
+    memset(sums, 0, (size_t)parts * 3 * c * sizeof(double));
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : wrong)
+    for (int part = 0; part < parts; part++) {
+        double *right = sums + (int64_t)part * 3 * c, *claimed = right + c, *labelled = claimed + c;
+        int64_t end = (part + 1) * each < m ? (part + 1) * each : m;
+        /* Few at a time in single precision, which forgets the small among the large. */
+        for (int64_t first = part * each; first < end; first += FEW) {
+            vec e[MOST], some[MOST] = {{0}};
+            int64_t last = first + FEW < end ? first + FEW : end;
+            for (int64_t i = first; i < last; i++) {
+                float sum;
+                if (target[i] == ignore) continue;
+                if (target[i] < 0 || target[i] >= c) {
+                    wrong++;
+                    continue;
+                }
+                exponentials(e, x + i * c, c, &sum);
+                vec by = spread(1 / sum);
+                for (int v = 0; v < vectors; v++) some[v] += e[v] * by;
+                right[target[i]] += ((const float *)e)[target[i]] / sum;
+                labelled[target[i]] += 1;
+            }
+            for (int k = 0; k < c; k++) claimed[k] += ((const float *)some)[k];
+        }
+    }
+    return wrong;
+}
+
+/* dx from the gradient (3, c) of the sums; that of the third is of no use. */
+void espnetv2_overlap_backward(
+    const float *x, const int64_t *target, const float *grad, float *dx, int64_t m, int c, int ignore, int threads
+) {
+    int vectors = (c + LANES - 1) / LANES, rest = c - (vectors - 1) * LANES;
+    vec of_claimed[MOST] = {{0}};
+    memcpy(of_claimed, grad + c, c * sizeof(float));
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < m; i++) {
+        vec e[MOST], mean = {0};
+        float sum, *to = dx + i * c;
+        if (target[i] == ignore) {
+            memset(to, 0, c * sizeof(float));
+            continue;
+        }
+        exponentials(e, x + i * c, c, &sum);
+        vec by = spread(1 / sum);
+        for (int v = 0; v < vectors; v++) {
+            e[v] *= by;
+            mean += e[v] * of_claimed[v];
+        }
+        float own = ((const float *)e)[target[i]] * grad[target[i]];
+        vec less = spread(total(mean) + own);
+        for (int v = 0; v < vectors - 1; v++) store(to + v * LANES, e[v] * (of_claimed[v] - less));
+        vec end = e[vectors - 1] * (of_claimed[vectors - 1] - less);
+        memcpy(to + (vectors - 1) * LANES, &end, rest * sizeof(float));
+        to[target[i]] += own;
     }
 }
