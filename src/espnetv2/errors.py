@@ -41,5 +41,9 @@ def validation_message(error: ValidationError, known: Iterable[str]) -> str:
     if problem["type"] == "extra_forbidden":
         return f'unknown key "{where}": {nearest(str(problem["loc"][-1]), known)}'
     reason = problem["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    if not where:
+        # What several keys together make wrong names them itself.
+        return reason if isinstance(problem["input"], dict) else f"content: {reason} (found {problem['input']!r})"
     shown = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
-    return f"{where or 'content'}: {reason[:1].lower()}{reason[1:]}{shown}"
+    return f"{where}: {reason}{shown}"

@@ -64,8 +64,8 @@ def test_changes_are_applied() -> None:
         (["lr.x=1"], '"lr" has no parts'),
         (["input_size=huge"], "write WIDTHxHEIGHT"),
         (["schedule.name=hybrid", "epochs=50"], "turns linear in epoch 61"),
-        (["augmentation.scale=[2, 1]"], "give the smaller first"),
-        (["task=classification", "loss.jaccard=1"], "no regions to overlap"),
+        (["augmentation.scale=[2, 1]"], r"segmentation: augmentation.scale goes from 2.0 to 1.0: give the smaller first$"),
+        (["task=classification", "loss.jaccard=1"], r"no regions to overlap, so leave it out$"),
     ],
 )
 def test_mistakes_name_the_key(changes: list[str], message: str) -> None:
