@@ -54,8 +54,19 @@ def test_a_picture_of_the_right_size_is_not_touched() -> None:
     assert Preprocessing(height=48, width=64).fit_picture(source) is source
 
 
+def test_longer_sides_are_shrunk_first_and_shorter_ones_stay() -> None:
+    preprocessing = Preprocessing(height=32, width=64, shrink_to=(32, 32))
+    for size, coarse in (((200, 100), (32, 32)), ((200, 20), (32, 20)), ((32, 31), (32, 31))):
+        source = picture(*size)
+        small = source.resize(coarse, Image.Resampling.BICUBIC)
+        expected = small.resize((64, 32), Image.Resampling.BILINEAR)
+        assert preprocessing.fit_picture(source) == expected
+    assert preprocessing.resized(64, 128).shrink_to == (32, 32)
+
+
 @pytest.mark.parametrize(
-    "change", [{"height": 0}, {"std": (0, 1, 1)}, {"colour": "red"}, {"channels": "GBR"}, {"crop_ratio": 2}]
+    "change",
+    [{"shrink_to": (0, 8)}, {"height": 0}, {"std": (0, 1, 1)}, {"colour": "red"}, {"channels": "GBR"}, {"crop_ratio": 2}],
 )
 def test_nonsense_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -36,6 +36,11 @@ class Preprocessing(BaseModel):
     """``stretch`` scales both sides on their own; ``crop`` scales evenly and takes the centre."""
     crop_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     """With ``crop``: the share of the scaled picture's shorter side that is kept."""
+    shrink_to: tuple[Side, Side] | None = None
+    """Height and width to which longer sides of a picture are shrunk before anything else.
+
+    It is set where the training pictures were coarser than the input: such a network is better on pictures as coarse as those.
+    """
     channels: Literal["RGB", "BGR"] = "RGB"
     """Order of the network's input channels, and of ``mean`` and ``std``."""
     mean: Triple = IMAGENET_MEAN
@@ -45,8 +50,17 @@ class Preprocessing(BaseModel):
         """The same preprocessing for another input size."""
         return self.model_copy(update={"height": height, "width": width})
 
+    def shrink(self, picture: Image.Image) -> Image.Image:
+        """The picture as coarse as those of the training, if that is known to matter."""
+        if self.shrink_to is None:
+            return picture
+        height, width = self.shrink_to
+        size = (min(width, picture.width), min(height, picture.height))
+        return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
+
     def fit_picture(self, picture: Image.Image) -> Image.Image:
         """The picture at the network's input size, still 8-bit RGB."""
+        picture = self.shrink(picture)
         size = (self.width, self.height)
         if self.fit == "stretch":
             return picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR)

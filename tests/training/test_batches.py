@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from espnetv2.data.dataset import SegmentationData
 from espnetv2.data.layouts import open_dataset
 from espnetv2.training.augmentation import vary_for_classification, vary_for_segmentation
 from espnetv2.training.batches import EpochBatches, Key, Share, TrainingSet, steps_per_epoch
@@ -105,6 +106,19 @@ def test_a_smaller_training_size_cuts_a_part_out_of_the_picture_at_the_input_siz
     assert labels.shape == (16, 32)
     assert set(np.diff(np.asarray(image)[3, :, 0].astype(int))) <= {0, 1}
     assert int(labels[0, -1]) - int(labels[0, 0]) in (15, 16)
+
+
+def test_sharp_training_pictures_are_shrunk_like_those_of_the_finished_networks_users(tmp_path: Path) -> None:
+    data = open_dataset("masks", make_shapes(tmp_path), "train")
+    whole = {"input_size": "40x24", "augmentation": "{scale: [1, 1], flip: false}"}
+    sharp, coarse = (TrainingSet(data, recipe(**whole, **more))[Key(0, 0, 0)] for more in ({}, {"shrink_to": "8x8"}))
+    assert isinstance(data, SegmentationData)
+    assert isinstance(sharp, tuple)
+    assert isinstance(coarse, tuple)
+    expected = recipe(**whole, shrink_to="8x8").preprocessing()(data.pairs[0][0].picture())
+    assert np.array_equal(coarse[0].numpy(), expected)
+    assert not torch.equal(coarse[0], sharp[0])
+    assert torch.equal(coarse[1], sharp[1])
 
 
 def test_classification_variations_have_the_size_asked_for() -> None:

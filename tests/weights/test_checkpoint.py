@@ -29,6 +29,14 @@ def test_a_file_of_our_own_brings_its_description(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["own.safetensors"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has other permissions")
+def test_whoever_may_read_the_folders_files_may_read_a_checkpoint(tmp_path: Path) -> None:
+    spec = model_spec("espnetv2_s0_5")
+    (tmp_path / "any").touch()
+    save_checkpoint(state(spec.name, 3), generic_info(spec, 3), tmp_path / "own.safetensors")
+    assert (tmp_path / "own.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_what_a_file_is_follows_from_its_content(tmp_path: Path) -> None:
     own = state("espnetv2_s0_5", 4)
     torch.save(own, tmp_path / "a.bin")

@@ -1,5 +1,7 @@
 // What an exported file says of itself: model, classes, colours and size, from the ONNX file's own metadata.
 
+/** @typedef {import("./resize.js").Size} Size */
+
 /**
  * @typedef {object} Description
  * @property {string} name model and tag
@@ -7,6 +9,7 @@
  * @property {[number, number, number][]} palette colour of each class
  * @property {number} height of the network's input and class map, in pixels
  * @property {number} width
+ * @property {Size | null} shrinkTo size to which longer sides of a picture are shrunk first
  */
 
 /** Something that the user can mend: one line with value, reason and fix. */
@@ -37,9 +40,9 @@ export function describe(bytes, file) {
     if (found !== needed)
       throw new UserError(`${file}: exported with ${option} ${found}; export it again with ${option} ${needed}`);
   }
-  const { fit, height, width } = preprocessing;
+  const { fit, height, width, shrink_to } = preprocessing;
   if (fit !== "stretch") throw new UserError(`${file}: wants pictures cropped; this page only stretches them`);
-  return { name: tag ? `${model}.${tag}` : model, classes, palette, height, width };
+  return { name: tag ? `${model}.${tag}` : model, classes, palette, height, width, shrinkTo: shrink_to ? { height: shrink_to[0], width: shrink_to[1] } : null };
 }
 
 /**

@@ -31,11 +31,11 @@ export class Engine {
    * Run this model from now on; the one before stays if that fails.
    *
    * @param {Uint8Array} model
-   * @param {{ height: number, width: number }} size of its input
+   * @param {{ height: number, width: number, shrinkTo: import("./resize.js").Size | null }} description of its input
    * @returns {Promise<{ threads: number }>}
    */
-  load(model, { height, width }) {
-    return this.#ask({ kind: "load", model, height, width }, []);
+  load(model, { height, width, shrinkTo }) {
+    return this.#ask({ kind: "load", model, height, width, shrinkTo }, []);
   }
 
   /**

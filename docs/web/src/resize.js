@@ -1,27 +1,49 @@
-// Pillow's bilinear resize with antialiasing, bit for bit: what a network sees here is what it sees in Python.
+// Pillow's resize with antialiasing, bit for bit: what a network sees here is what it sees in Python.
 //
-// Two passes over 8-bit values, each with triangle weights in fixed point. A canvas scales otherwise.
+// Two passes over 8-bit values, each with the filter's weights in fixed point. A canvas scales otherwise.
 
 const BITS = 22;
 const HALF = 1 << (BITS - 1);
 
 /** @typedef {{ width: number, height: number }} Size */
 
+/** @typedef {{ support: number, weight: (x: number) => number }} Filter */
+
+/** @type {Filter} */
+const BILINEAR = { support: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) };
+/** @type {Filter} */
+const BICUBIC = { support: 2, weight: cubic };
+
 /**
+ * A picture at the network's input size.
+ *
  * @param {Uint8Array | Uint8ClampedArray} pixels (height, width, 4) RGBA; A is left out
  * @param {Size} from
  * @param {Size} to
+ * @param {Size | null} shrinkTo size to which longer sides are shrunk first
  * @returns {Uint8Array} (height, width, 3) RGB
  */
-export function resize(pixels, from, to) {
-  const rgb = withoutAlpha(pixels);
+export function fit(pixels, from, to, shrinkTo = null) {
+  const coarse = shrinkTo
+    ? { width: Math.min(from.width, shrinkTo.width), height: Math.min(from.height, shrinkTo.height) }
+    : from;
+  return resize(resize(withoutAlpha(pixels), from, coarse, BICUBIC), coarse, to, BILINEAR);
+}
+
+/**
+ * @param {Uint8Array} rgb
+ * @param {Size} from
+ * @param {Size} to
+ * @param {Filter} filter
+ */
+function resize(rgb, from, to, filter) {
   // The order changes the rounding. This is the one of Pillow 13; before, rows always came first.
   if (from.height - to.height > 2 * Math.max(0, from.width - to.width)) {
-    const low = alongColumns(rgb, from, to.height);
-    return alongRows(low, { width: from.width, height: to.height }, to.width);
+    const low = alongColumns(rgb, from, to.height, filter);
+    return alongRows(low, { width: from.width, height: to.height }, to.width, filter);
   }
-  const narrow = alongRows(rgb, from, to.width);
-  return alongColumns(narrow, { width: to.width, height: from.height }, to.height);
+  const narrow = alongRows(rgb, from, to.width, filter);
+  return alongColumns(narrow, { width: to.width, height: from.height }, to.height, filter);
 }
 
 /** @param {Uint8Array | Uint8ClampedArray} pixels */
@@ -39,11 +61,12 @@ function withoutAlpha(pixels) {
  * @param {Uint8Array} pixels RGB
  * @param {Size} from
  * @param {number} width
+ * @param {Filter} filter
  */
-function alongRows(pixels, from, width) {
+function alongRows(pixels, from, width, filter) {
   if (from.width === width) return pixels;
   const out = new Uint8Array(from.height * width * 3);
-  const spans = triangles(from.width, width);
+  const spans = spansOf(from.width, width, filter);
   for (let y = 0, target = 0; y < from.height; y++) {
     for (const { first, weights } of spans) {
       let [red, green, blue] = [HALF, HALF, HALF];
@@ -53,9 +76,9 @@ function alongRows(pixels, from, width) {
         green += pixels[source + 1] * weight;
         blue += pixels[source + 2] * weight;
       }
-      out[target++] = red >> BITS;
-      out[target++] = green >> BITS;
-      out[target++] = blue >> BITS;
+      out[target++] = byte(red);
+      out[target++] = byte(green);
+      out[target++] = byte(blue);
     }
   }
   return out;
@@ -65,19 +88,20 @@ function alongRows(pixels, from, width) {
  * @param {Uint8Array} pixels RGB
  * @param {Size} from
  * @param {number} height
+ * @param {Filter} filter
  */
-function alongColumns(pixels, from, height) {
+function alongColumns(pixels, from, height, filter) {
   if (from.height === height) return pixels;
   const line = from.width * 3;
   const out = new Uint8Array(height * line);
   const sums = new Int32Array(line);
-  triangles(from.height, height).forEach(({ first, weights }, y) => {
+  spansOf(from.height, height, filter).forEach(({ first, weights }, y) => {
     sums.fill(HALF);
     weights.forEach((weight, tap) => {
       const source = (first + tap) * line;
       for (let x = 0; x < line; x++) sums[x] += pixels[source + x] * weight;
     });
-    for (let x = 0; x < line; x++) out[y * line + x] = sums[x] >> BITS;
+    for (let x = 0; x < line; x++) out[y * line + x] = byte(sums[x]);
   });
   return out;
 }
@@ -87,21 +111,32 @@ function alongColumns(pixels, from, height) {
  *
  * @param {number} from pixels of the source's side
  * @param {number} to pixels of the target's
+ * @param {Filter} filter
  */
-function triangles(from, to) {
+function spansOf(from, to, filter) {
   const scale = from / to;
-  const support = Math.max(scale, 1);
+  const stretch = Math.max(scale, 1);
+  const support = filter.support * stretch;
   return Array.from({ length: to }, (_, index) => {
     const centre = (index + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - support + 0.5));
     const end = Math.min(from, Math.trunc(centre + support + 0.5));
-    const exact = Array.from({ length: end - first }, (_, tap) => triangle((first + tap - centre + 0.5) * (1 / support)));
+    const exact = Array.from({ length: end - first }, (_, tap) => filter.weight((first + tap - centre + 0.5) * (1 / stretch)));
     const sum = exact.reduce((total, weight) => total + weight, 0);
-    return { first, weights: Int32Array.from(exact, (weight) => Math.trunc(0.5 + (weight / sum) * (1 << BITS))) };
+    return { first, weights: Int32Array.from(exact, (weight) => Math.trunc(Math.sign(weight) * 0.5 + (weight / sum) * (1 << BITS))) };
   });
 }
 
+/** A cubic filter oversteps the range of a byte beside an edge. @param {number} sum in fixed point */
+function byte(sum) {
+  return Math.min(255, Math.max(0, sum >> BITS));
+}
+
 /** @param {number} x */
-function triangle(x) {
-  return Math.max(0, 1 - Math.abs(x));
+function cubic(x) {
+  const a = -0.5;
+  const far = Math.abs(x);
+  if (far < 1) return ((a + 2) * far - (a + 3)) * far * far + 1;
+  if (far < 2) return (((far - 5) * far + 8) * far - 4) * a;
+  return 0;
 }

@@ -1,7 +1,7 @@
 // Runs the network away from the page, so that the page stays responsive.
 
 import { env, InferenceSession, Tensor } from "onnxruntime-web/wasm";
-import { resize } from "./resize.js";
+import { fit } from "./resize.js";
 
 const MOST_THREADS = 4;
 
@@ -12,9 +12,11 @@ env.wasm.wasmPaths = { mjs: new URL("runtime.js", import.meta.url), wasm: new UR
 /** @type {InferenceSession | undefined} */
 let session;
 let input = { width: 0, height: 0 };
+/** @type {import("./resize.js").Size | null} */
+let shrinkTo = null;
 
 /**
- * @typedef {{ kind: "load", model: Uint8Array, height: number, width: number }} Load
+ * @typedef {{ kind: "load", model: Uint8Array, height: number, width: number, shrinkTo: import("./resize.js").Size | null }} Load
  * @typedef {{ kind: "segment", pixels: Uint8ClampedArray, width: number, height: number }} Segment
  */
 
@@ -24,6 +26,7 @@ async function load(request) {
   await session?.release();
   session = next;
   input = { width: request.width, height: request.height };
+  shrinkTo = request.shrinkTo;
   return { threads: env.wasm.numThreads };
 }
 
@@ -31,7 +34,7 @@ async function load(request) {
 async function segment({ pixels, ...size }) {
   if (!session) throw new Error("no model is loaded");
   const start = performance.now();
-  const image = new Tensor("uint8", resize(pixels, size, input), [1, input.height, input.width, 3]);
+  const image = new Tensor("uint8", fit(pixels, size, input, shrinkTo), [1, input.height, input.width, 3]);
   const { classes } = await session.run({ image });
   return { classes: /** @type {Uint8Array} */ (classes.data), ...input, milliseconds: performance.now() - start };
 }

@@ -16,6 +16,12 @@ test("a description is read behind other fields", () => {
   assert.deepEqual({ name, width, height }, { name: "espnetv2_seg_s0_5.mine", width: 64, height: 32 });
 });
 
+test("a description may ask for pictures to be shrunk first", () => {
+  const preprocessing = { ...DESCRIPTION.info.preprocessing, shrink_to: [16, 24] };
+  const { shrinkTo } = describe(changed({ info: { ...DESCRIPTION.info, preprocessing } }), "a.onnx");
+  assert.deepEqual(shrinkTo, { height: 16, width: 24 });
+});
+
 /** @type {[string, Buffer, RegExp][]} */
 const REFUSED = [
   ["nothing", Buffer.alloc(0), /not an ONNX file that espnetv2 exported; make one with: espnetv2 export/],

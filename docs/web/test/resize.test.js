@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { resize } from "../src/resize.js";
+import { fit } from "../src/resize.js";
 import { python } from "./python.js";
 
 /** Smaller, larger, one way alone, neither; and both of Pillow's orders around their border. */
@@ -15,13 +15,17 @@ const CASES = [
   ["60x90", "50x70"],
   ["60x90", "50x69"],
   ["60x40", "70x41"],
+  ["90x60", "64x32", "32x32"],
+  ["200x30", "64x32", "32x32"],
+  ["31x200", "64x32", "32x32"],
+  ["20x20", "64x32", "32x32"],
 ];
 
-for (const [from, to] of CASES) {
-  test(`${from} to ${to} equals Pillow in every value`, () => {
+for (const [from, to, shrinkTo] of CASES) {
+  test(`${from} to ${to}${shrinkTo ? ` through ${shrinkTo}` : ""} equals Pillow in every value`, () => {
     const pixels = noise(size(from).width * size(from).height * 4);
-    const expected = python(["fit", from, to], pixels);
-    assert.deepEqual(Buffer.from(resize(pixels, size(from), size(to))), expected);
+    const expected = python(["fit", from, to, ...(shrinkTo ? [shrinkTo] : [])], pixels);
+    assert.deepEqual(Buffer.from(fit(pixels, size(from), size(to), shrinkTo ? size(shrinkTo) : null)), expected);
   });
 }
 

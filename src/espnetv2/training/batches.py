@@ -115,12 +115,13 @@ class TrainingSet(Dataset[Sample]):
         size, options = self._sizes[key.pass_], self._recipe.augmentation
         try:
             if isinstance(self._data, SegmentationData):
-                picture = self._data.pairs[key.index][0].picture()
+                picture = self._preprocessing.shrink(self._data.pairs[key.index][0].picture())
                 image, mask = vary_for_segmentation(picture, self._data.mask(key.index), size, options, rng)
                 target = torch.from_numpy(mask.astype(np.int64))
             else:
                 blob, label = self._data.items[key.index]
-                image = vary_for_classification(blob.picture(), size, options, rng)
+                picture = self._preprocessing.shrink(blob.picture())
+                image = vary_for_classification(picture, size, options, rng)
                 target = torch.tensor(label)
         except UserError as error:
             # As a value: a worker process would wrap an exception in its traceback.

@@ -117,6 +117,9 @@ class Recipe(_Part):
     """Size of the network's input, WIDTHxHEIGHT."""
     train_size: str | None = None
     """Size of training pictures where it is another: for segmentation what is cut out of a picture scaled to the input size."""
+    shrink_to: str | None = None
+    """WIDTHxHEIGHT of the training pictures where they are coarser than the input: larger ones are shrunk to it before anything
+    else, in training and by the finished network."""
     pass_scales: tuple[Positive, ...] = (1.0,)
     """Every epoch goes through the data once for each, at the training size times this."""
     outputs: Count | None = None
@@ -150,7 +153,7 @@ class Recipe(_Part):
     checkpoint_steps: Count = 500
     """Steps from one checkpoint within an epoch to the next."""
 
-    @field_validator("input_size", "train_size")
+    @field_validator("input_size", "train_size", "shrink_to")
     @classmethod
     def _is_a_size(cls, value: str | None) -> str | None:
         if value is not None:
@@ -196,6 +199,7 @@ class Recipe(_Part):
             channels=self.channels,
             mean=self.mean,
             std=self.std,
+            shrink_to=None if self.shrink_to is None else parse_size(self.shrink_to),
         )
 
     def to_yaml(self) -> str:

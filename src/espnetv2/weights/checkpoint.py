@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from espnetv2.errors import UserError
@@ -75,7 +75,8 @@ def save_checkpoint(state_dict: Mapping[str, Tensor], info: ModelInfo, path: str
     """Write ``.safetensors`` that carries ``info``, whole or not at all."""
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state_dict.items()}
     with atomic_path(Path(path)) as partial:
-        save_file(tensors, partial, metadata={METADATA_KEY: info.model_dump_json()})
+        # save_file would make a file that its owner alone may read.
+        partial.write_bytes(save(tensors, metadata={METADATA_KEY: info.model_dump_json()}))
 
 
 def _is_safetensors(path: Path) -> bool:
