@@ -122,7 +122,7 @@ def _card(
 | command | `{_command(info, recipe, options)}` |
 | seed | {recipe.seed} |
 | trained | {done} of {recipe.epochs} epochs in about {options.hours:g} h on {machine}; best in epoch {best["epoch"]} |
-| input | {entry.size}, {info.preprocessing.fit} |
+| input | {entry.size}, {info.preprocessing.fit}{_shrinking(info)} |
 | validation | {figures} ({report["images"]} pictures; float32: {full[recipe.metric]:.2f}) |
 | file | {entry.path.stat().st_size / 1e6:.2f} MB, float16 |
 
@@ -136,6 +136,13 @@ def _card(
 
 {notes}
 """
+
+
+def _shrinking(info: ModelInfo) -> str:
+    if info.preprocessing.shrink_to is None:
+        return ""
+    height, width = info.preprocessing.shrink_to
+    return f", larger pictures shrunk to {width}x{height} first"
 
 
 if __name__ == "__main__":
