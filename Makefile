@@ -47,7 +47,7 @@ test-web: web
 clean:
 	rm -rf $(VENV) .venv-* build dist demo .mypy_cache .pytest_cache .ruff_cache $(WEB)/dist $(WEB)/node_modules
 
-$(WEB)/dist/model.onnx: $(VENV)/.installed-dev
+$(WEB)/dist/model.onnx: $(VENV)/.installed-dev src/espnetv2/weights/bundled/espnetv2_seg_s0_5.cityscapes_256.safetensors
 	mkdir -p $(@D)
 	$(BIN)/espnetv2 export espnetv2_seg_s0_5.cityscapes_256 --format onnx --size 512x256 --output classes --input uint8 --out $@
 

@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from rich.progress import track
@@ -19,9 +18,8 @@ from rich.progress import track
 from espnetv2.data.dataset import SegmentationData
 from espnetv2.data.layouts import open_dataset
 from espnetv2.factory import load_model
-from espnetv2.labels import IGNORE
 from espnetv2.metrics import SegmentationMetrics
-from espnetv2.preprocessing import Preprocessing
+from espnetv2.postprocessing import class_map
 from espnetv2.weights import load_checkpoint
 from espnetv2.weights.catalogue import bundled_folder
 
@@ -77,18 +75,10 @@ def measure(model: str, data: SegmentationData, indices: range, *, shrink: bool)
     for index in track(indices, model, transient=True):
         picture = data.pairs[index][0].picture().crop(VIEW)
         labels = np.asarray(Image.fromarray(data.mask(index)).crop(VIEW))
-        found = to_camvid[class_map(network, preprocessing, picture, len(to_camvid))]
-        metrics.update(labels, np.where(labels == IGNORE, 0, found))
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(preprocessing(picture))[None])[0]
+        metrics.update(labels, to_camvid[class_map(logits, len(to_camvid), labels.shape).numpy()])
     return metrics.summary()["miou"]
-
-
-@torch.inference_mode()
-def class_map(model: torch.nn.Module, prepare: Preprocessing, picture: Image.Image, classes: int) -> npt.NDArray[np.int64]:
-    """The class of every pixel (H, W) of the picture."""
-    logits = model(torch.from_numpy(prepare(picture))[None])[:, :classes]
-    large = torch.nn.functional.interpolate(logits, (picture.height, picture.width), mode="bilinear", align_corners=True)
-    found: npt.NDArray[np.int64] = large[0].argmax(0).numpy()
-    return found
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import platform
 import shlex
 import sys
@@ -85,7 +86,7 @@ def _command(info: ModelInfo, recipe: Recipe, options: argparse.Namespace) -> st
     """The recipe of the package that is nearest to the run's, and what was changed of it."""
     changed = {name: changes(load_recipe(name), recipe) for name in list_recipes()}
     named = min(changed, key=lambda name: len(changed[name]))
-    settings = [f"{key}={value}" for key, (_, value) in changed[named].items()]
+    settings = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, (_, value) in changed[named].items()]
     if load_recipe(named, settings) != recipe:
         sys.exit(f"the run's recipe cannot be written as changes of {named}: keep it in the package first")
     sets = [word for setting in settings for word in ("--set", setting)]

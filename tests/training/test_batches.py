@@ -108,6 +108,20 @@ def test_a_smaller_training_size_cuts_a_part_out_of_the_picture_at_the_input_siz
     assert int(labels[0, -1]) - int(labels[0, 0]) in (15, 16)
 
 
+def test_training_pictures_of_another_size_are_parts_of_the_picture_at_the_input_size(tmp_path: Path) -> None:
+    data = open_dataset("masks", make_shapes(tmp_path), "train")
+    plan = recipe(input_size="64x48", train_size="24x16", augmentation="{scale: [1, 1], flip: false}")
+    sample = TrainingSet(data, plan)[Key(0, 0, 0)]
+    assert isinstance(data, SegmentationData)
+    assert isinstance(sample, tuple)
+    whole = torch.from_numpy(plan.preprocessing()(data.pairs[0][0].picture()))
+    parts = whole.unfold(1, 16, 1).unfold(2, 24, 1)
+    distance = (parts - sample[0][:, None, None]).abs().amax((0, 3, 4))
+    # A part is resampled on its own, which rounds otherwise.
+    assert distance.min() < 0.05
+    assert distance.median() > 0.5
+
+
 def test_sharp_training_pictures_are_shrunk_like_those_of_the_finished_networks_users(tmp_path: Path) -> None:
     data = open_dataset("masks", make_shapes(tmp_path), "train")
     whole = {"input_size": "40x24", "augmentation": "{scale: [1, 1], flip: false}"}

@@ -66,6 +66,8 @@ def test_changes_are_applied() -> None:
         (["schedule.name=hybrid", "epochs=50"], "turns linear in epoch 61"),
         (["augmentation.scale=[2, 1]"], r"segmentation: augmentation.scale goes from 2.0 to 1.0: give the smaller first$"),
         (["task=classification", "loss.jaccard=1"], r"no regions to overlap, so leave it out$"),
+        (["task=classification", "loss.jaccard=0", "shrink_to=32x32"], r"shrink_to is 32x32: .* so leave it out$"),
+        (["shrink_to=wide"], "write WIDTHxHEIGHT"),
     ],
 )
 def test_mistakes_name_the_key(changes: list[str], message: str) -> None:

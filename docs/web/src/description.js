@@ -42,7 +42,8 @@ export function describe(bytes, file) {
   }
   const { fit, height, width, shrink_to } = preprocessing;
   if (fit !== "stretch") throw new UserError(`${file}: wants pictures cropped; this page only stretches them`);
-  return { name: tag ? `${model}.${tag}` : model, classes, palette, height, width, shrinkTo: shrink_to ? { height: shrink_to[0], width: shrink_to[1] } : null };
+  const shrinkTo = shrink_to ? { height: shrink_to[0], width: shrink_to[1] } : null;
+  return { name: tag ? `${model}.${tag}` : model, classes, palette, height, width, shrinkTo };
 }
 
 /**

@@ -123,7 +123,8 @@ function spansOf(from, to, filter) {
     const end = Math.min(from, Math.trunc(centre + support + 0.5));
     const exact = Array.from({ length: end - first }, (_, tap) => filter.weight((first + tap - centre + 0.5) * (1 / stretch)));
     const sum = exact.reduce((total, weight) => total + weight, 0);
-    return { first, weights: Int32Array.from(exact, (weight) => Math.trunc(Math.sign(weight) * 0.5 + (weight / sum) * (1 << BITS))) };
+    const fixed = exact.map((weight) => Math.trunc(Math.sign(weight) * 0.5 + (weight / sum) * (1 << BITS)));
+    return { first, weights: Int32Array.from(fixed) };
   });
 }
 

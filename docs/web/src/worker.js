@@ -12,11 +12,12 @@ env.wasm.wasmPaths = { mjs: new URL("runtime.js", import.meta.url), wasm: new UR
 /** @type {InferenceSession | undefined} */
 let session;
 let input = { width: 0, height: 0 };
-/** @type {import("./resize.js").Size | null} */
+/** @type {Size | null} */
 let shrinkTo = null;
 
 /**
- * @typedef {{ kind: "load", model: Uint8Array, height: number, width: number, shrinkTo: import("./resize.js").Size | null }} Load
+ * @typedef {import("./resize.js").Size} Size
+ * @typedef {{ kind: "load", model: Uint8Array, height: number, width: number, shrinkTo: Size | null }} Load
  * @typedef {{ kind: "segment", pixels: Uint8ClampedArray, width: number, height: number }} Segment
  */
 

@@ -115,5 +115,8 @@ def _sample() -> list[Image.Image]:
 
 def _noise(description: Description) -> Image.Image:
     preprocessing = description.info.preprocessing
-    pixels: npt.NDArray[Any] = np.random.default_rng(0).integers(0, 256, (preprocessing.height, preprocessing.width, 3))
+    # Noise that is finer than what reaches the network would reach it as grey.
+    height, width = preprocessing.shrink_to or (preprocessing.height, preprocessing.width)
+    size = (min(height, preprocessing.height), min(width, preprocessing.width), 3)
+    pixels: npt.NDArray[Any] = np.random.default_rng(0).integers(0, 256, size)
     return Image.fromarray(pixels.astype(np.uint8))

@@ -116,12 +116,12 @@ class TrainingSet(Dataset[Sample]):
         try:
             if isinstance(self._data, SegmentationData):
                 picture = self._preprocessing.shrink(self._data.pairs[key.index][0].picture())
-                image, mask = vary_for_segmentation(picture, self._data.mask(key.index), size, options, rng)
+                mask, stretched = self._data.mask(key.index), self._stretched[key.pass_]
+                image, mask = vary_for_segmentation(picture, mask, size, options, rng, stretched=stretched)
                 target = torch.from_numpy(mask.astype(np.int64))
             else:
                 blob, label = self._data.items[key.index]
-                picture = self._preprocessing.shrink(blob.picture())
-                image = vary_for_classification(picture, size, options, rng)
+                image = vary_for_classification(blob.picture(), size, options, rng)
                 target = torch.tensor(label)
         except UserError as error:
             # As a value: a worker process would wrap an exception in its traceback.

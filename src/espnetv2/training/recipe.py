@@ -118,8 +118,8 @@ class Recipe(_Part):
     train_size: str | None = None
     """Size of training pictures where it is another: for segmentation what is cut out of a picture scaled to the input size."""
     shrink_to: str | None = None
-    """WIDTHxHEIGHT of the training pictures where they are coarser than the input: larger ones are shrunk to it before anything
-    else, in training and by the finished network."""
+    """Segmentation: WIDTHxHEIGHT of the training pictures where they are coarser than the input. Larger ones are shrunk to it
+    before anything else, in training and by the finished network."""
     pass_scales: tuple[Positive, ...] = (1.0,)
     """Every epoch goes through the data once for each, at the training size times this."""
     outputs: Count | None = None
@@ -166,6 +166,8 @@ class Recipe(_Part):
             raise ValueError(f"the hybrid schedule turns linear in epoch 61, so {self.epochs} epochs are too few")
         if self.task == "classification" and self.loss.jaccard:
             raise ValueError(f"loss.jaccard is {self.loss.jaccard}: classification has no regions to overlap, so leave it out")
+        if self.task == "classification" and self.shrink_to is not None:
+            raise ValueError(f"shrink_to is {self.shrink_to}: classification takes pictures as they are, so leave it out")
         for name in ("scale", "aspect"):
             low, high = getattr(self.augmentation, name)
             if low > high:
