@@ -27,6 +27,7 @@ from espnetv2.training.batches import (
     training_loader,
     validation_loader,
 )
+from espnetv2.training.distillation import Teacher
 from espnetv2.training.losses import CrossEntropy, Parts, jaccard_loss, soft_overlap
 from espnetv2.training.mixing import mix
 from espnetv2.training.optimizers import build_optimizer, freeze, normalisation_to_keep
@@ -51,6 +52,7 @@ class TrainingModule(pl.LightningModule):
         train: training pictures.
         val: validation pictures.
         class_weights: one per output, or None.
+        teacher: whose answers are learnt beside the labels, or None.
         kernels: let the package's own kernels compute the loss; the network has its layers already.
 
     Attributes:
@@ -66,6 +68,7 @@ class TrainingModule(pl.LightningModule):
         val: LabelledData,
         class_weights: list[float] | None,
         *,
+        teacher: Teacher | None = None,
         kernels: bool = False,
     ) -> None:
         super().__init__()
@@ -75,6 +78,7 @@ class TrainingModule(pl.LightningModule):
         self.model = freeze(network, recipe).to(memory_format=layout)
         self.average = copy.deepcopy(network).requires_grad_(False).eval() if recipe.ema_decay is not None else None
         self.criterion = CrossEntropy(recipe.loss, class_weights, kernels=kernels)
+        self.teacher = teacher
         self._kernels = kernels
         self.step = 0
         self.last_loss = float("nan")
@@ -104,12 +108,13 @@ class TrainingModule(pl.LightningModule):
         return self._rate(min(self.step, self.recipe.epochs * self.steps_per_epoch - 1))
 
     def train(self, mode: bool = True) -> TrainingModule:
-        """Set the mode; frozen normalisation and the average stay in evaluation mode whatever is asked for."""
+        """Set the mode; frozen normalisation, average and teacher stay in evaluation mode whatever is asked for."""
         super().train(mode)
         for layer in normalisation_to_keep(self.model, self.recipe):
             layer.eval()
-        if self.average is not None:
-            self.average.eval()
+        for still in (self.average, self.teacher):
+            if still is not None:
+                still.eval()
         return self
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -151,6 +156,8 @@ class TrainingModule(pl.LightningModule):
             loss = loss + self.recipe.loss.jaccard * jaccard_loss(overlap)
         if auxiliary is not None and self.recipe.loss.auxiliary:
             loss = loss + self.recipe.loss.auxiliary * self._mean(self.criterion(auxiliary, target))
+        if self.teacher is not None:
+            loss = loss + self.recipe.loss.distillation * self._mean(self.teacher.divergence(images, logits))
         reported = loss.detach()
         self._watch(reported)
         self._round.append(reported)

@@ -96,6 +96,8 @@ class Loss(_Part):
     """Segmentation: online hard example mining keeps pixels whose true class has a probability below this ..."""
     ohem_keep: Share = 0.1
     """... and in any case this share of the pixels, the hardest."""
+    distillation: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the divergence from the answers of ``teacher``, where there is one."""
 
 
 class Recipe(_Part):
@@ -131,6 +133,8 @@ class Recipe(_Part):
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
     loss: Loss = Loss()
+    teacher: str | None = None
+    """A trained network for the same classes, whose answers are learnt beside the labels: ``model.tag`` or a file."""
     encoder_lr: Annotated[float, Field(ge=0)] = 1.0
     """Learning rate of the encoder as a factor of ``lr``; 0 freezes it, its normalisation included."""
     decoder_lr: Positive = 1.0

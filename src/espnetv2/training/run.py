@@ -30,6 +30,7 @@ from espnetv2.files import writable_folder
 from espnetv2.info import ModelInfo
 from espnetv2.models.network import Network
 from espnetv2.models.registry import model_spec
+from espnetv2.training.distillation import load_teacher
 from espnetv2.training.folder import INFO_KEY, RunFolder
 from espnetv2.training.initial import start_from
 from espnetv2.training.keeper import Keeper, StopSignal
@@ -99,13 +100,16 @@ def train(
         _check_same(kept, info, len(training), folder)
     if init is not None and kept is None:
         say(start_from(network, model, init, weights_dir, training.labels.classes))
+    teacher = load_teacher(recipe, training.labels.classes, weights_dir, kernels=accelerator == "cpu")
+    if teacher is not None:
+        say(f"learning from {recipe.teacher} beside the labels")
     weights = _class_weights(recipe, training, network.num_classes, say)
     writable_folder(out)
     if first:
         folder.tidy()
         folder.write_recipe(recipe)
     kernels = not recipe.compile and _accelerate(network, recipe, hardware, accelerator, say)
-    module = TrainingModule(network, recipe, training, validation, weights, kernels=kernels)
+    module = TrainingModule(network, recipe, training, validation, weights, teacher=teacher, kernels=kernels)
     if kept is not None:
         module.restore_networks(kept)
         say(f"going on after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
