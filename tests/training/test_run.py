@@ -132,7 +132,8 @@ def test_killed_and_stopped_it_goes_on_exactly(shapes: Path, tmp_path: Path) -> 
 
 def test_two_processes_compute_what_one_does(shapes: Path, tmp_path: Path) -> None:
     """In double precision, since early gradients of batch normalisation amplify rounding."""
-    changes = ("batch_size=4", "epochs=3", "loss.ohem=null", "loss.jaccard=0.5", "optimizer.name=sgd")
+    teacher = run_small(shapes, tmp_path / "teacher", "epochs=1")
+    changes = ("batch_size=4", "epochs=3", "loss.ohem=null", "loss.jaccard=0.5", "optimizer.name=sgd", f"teacher={teacher}")
     for name, more in (("one", ()), ("two", ("--devices", "2"))):
         program = command(shapes, tmp_path / name, "--precision", "64-true", *more, changes=changes)
         done = subprocess.run(program, capture_output=True, text=True, env=environment(), check=False)
