@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from espnetv2.acceleration.backends import Backend, check_backend
+from espnetv2.acceleration.builder import build_plan, outputs
 from espnetv2.acceleration.compiler import KernelsUnavailableError, kernels
-from espnetv2.acceleration.plan import Packed, Plan, build_plan, outputs
+from espnetv2.acceleration.packing import Packed
+from espnetv2.acceleration.plan import Plan
 from espnetv2.errors import UserError
 from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.decoders.pyramid import PyramidDecoder
