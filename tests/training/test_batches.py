@@ -9,7 +9,7 @@ from PIL import Image
 
 from espnetv2.data.dataset import SegmentationData
 from espnetv2.data.layouts import open_dataset
-from espnetv2.training.augmentation import vary_for_classification, vary_for_segmentation
+from espnetv2.training.augmentation import OUTSIDE, vary_colour, vary_for_classification, vary_for_segmentation
 from espnetv2.training.batches import EpochBatches, Key, Share, TrainingSet, steps_per_epoch
 from espnetv2.training.recipe import Augmentation, Recipe, load_recipe
 from helpers import make_shapes, picture
@@ -83,11 +83,26 @@ def test_picture_and_mask_are_cut_alike() -> None:
             options = Augmentation(scale=scale, scale_of=scale_of, flip=True)
             image, labels = vary_for_segmentation(source.convert("RGB"), mask, (40, 72), options, rng)
             assert labels.shape == (40, 72)
-            seen = labels != 255
+            seen = labels != OUTSIDE
             assert seen.any()
             difference = np.abs(np.asarray(image)[..., 0].astype(int) - 2 * labels)[seen]
             assert difference.mean() < 8
             assert np.asarray(image)[~seen].max(initial=0) == 0
+
+
+def test_colours_vary_before_there_is_an_edge() -> None:
+    source, mask = picture(64, 48), np.full((48, 64), 255, np.uint8)
+    options = Augmentation(scale=(0.5, 0.5), flip=False, colour=0.9)
+    varied, labels = vary_for_segmentation(source, mask, (48, 64), options, np.random.default_rng(1))
+    seen = labels == 255
+    assert seen.mean() == 0.25
+    assert np.asarray(varied)[~seen].max() == 0
+    rng = np.random.default_rng(1)
+    rng.uniform()
+    for places in (1, 1, 64 - 32 + 1, 48 - 24 + 1):
+        rng.integers(places)
+    expected = vary_colour(source.resize((32, 24), Image.Resampling.BILINEAR), 0.9, rng)
+    assert np.array_equal(np.asarray(varied)[seen].reshape(24, 32, 3), np.asarray(expected))
 
 
 def test_at_scale_one_of_the_input_the_whole_picture_is_seen() -> None:

@@ -30,6 +30,18 @@ def test_the_divergence_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert weight == 1
 
 
+def test_beyond_the_edge_there_is_nothing_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the two pixels that count, the first is inside: the teacher says 3/4 there, the other 1/2."""
+    teacher = Teacher(create_model(MODEL, num_classes=2), classes=2, kernels=False)
+    theirs = torch.zeros(1, 2, 2, 4)
+    theirs[0, 0, 0, 0], theirs[0, 0, 0, 2] = math.log(3.0), 5.0
+    monkeypatch.setattr(teacher, "forward", lambda _: theirs)
+    inside = torch.tensor([[[True, True, False, False]] * 2])
+    total, weight = teacher.divergence(torch.zeros(1, 3, 2, 4), torch.zeros(1, 2, 2, 4), inside)
+    assert float(total) == pytest.approx(0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5), rel=1e-5)
+    assert weight == 1
+
+
 @pytest.mark.parametrize("name", ["espnetv2_s0_5", MODEL])
 def test_a_network_does_not_diverge_from_itself(name: str) -> None:
     torch.manual_seed(0)

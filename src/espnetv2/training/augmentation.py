@@ -9,11 +9,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from espnetv2.labels import IGNORE
 from espnetv2.training.recipe import Augmentation
 
 Generator = np.random.Generator
 Mask = npt.NDArray[np.uint8]
+OUTSIDE = 256
+"""Label of what is beyond the picture's edge, where there is nothing to see. No mask has it."""
 _ERASED_AREA = (0.02, 0.25)
 
 
@@ -25,11 +26,11 @@ def vary_for_segmentation(
     rng: Generator,
     *,
     stretched: tuple[int, int] | None = None,
-) -> tuple[Image.Image, Mask]:
+) -> tuple[Image.Image, npt.NDArray[np.int64]]:
     """Scale, cut out, mirror and recolour a picture, and its mask alike.
 
     Only the part that is cut out is resampled. Where the scaled picture is smaller than the input, the rest is black and
-    without class.
+    labelled ``OUTSIDE``.
 
     Args:
         picture: of any size.
@@ -56,11 +57,10 @@ def vary_for_segmentation(
     image = picture.resize(seen, Image.Resampling.BILINEAR, box=_box(picture.size, shares))
     labels = Image.fromarray(mask)
     labels = labels.resize(seen, Image.Resampling.NEAREST, box=_box(labels.size, shares))
-    if seen != (width, height):
-        image, labels = _padded(image, (width, height), offset, 0), _padded(labels, (width, height), offset, IGNORE)
-    if options.flip and rng.random() < 0.5:
-        image, labels = ImageOps.mirror(image), ImageOps.mirror(labels)
-    return vary_colour(image, options.colour, rng), np.asarray(labels)
+    mirrored = options.flip and rng.random() < 0.5
+    # Before there is an edge: contrast turns about the mean of what the camera saw.
+    image, target = _padded(vary_colour(image, options.colour, rng), np.asarray(labels), size, offset)
+    return (ImageOps.mirror(image), target[:, ::-1].copy()) if mirrored else (image, target)
 
 
 def vary_for_classification(picture: Image.Image, size: tuple[int, int], options: Augmentation, rng: Generator) -> Image.Image:
@@ -98,10 +98,14 @@ def _box(size: tuple[int, int], shares: tuple[float, float, float, float]) -> tu
     return shares[0] * size[0], shares[1] * size[1], shares[2] * size[0], shares[3] * size[1]
 
 
-def _padded(image: Image.Image, size: tuple[int, int], offset: tuple[int, int], value: int) -> Image.Image:
-    canvas = Image.new(image.mode, size, value if image.mode == "L" else (value,) * 3)
+def _padded(
+    image: Image.Image, labels: Mask, size: tuple[int, int], offset: tuple[int, int]
+) -> tuple[Image.Image, npt.NDArray[np.int64]]:
+    canvas = Image.new(image.mode, (size[1], size[0]))
     canvas.paste(image, offset)
-    return canvas
+    target = np.full(size, OUTSIDE, np.int64)
+    target[offset[1] : offset[1] + image.height, offset[0] : offset[0] + image.width] = labels
+    return canvas, target
 
 
 def _random_part(size: tuple[int, int], options: Augmentation, rng: Generator) -> tuple[float, float, float, float]:

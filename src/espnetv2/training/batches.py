@@ -97,7 +97,10 @@ ValidationBatch = tuple[Tensor, list[Tensor]] | UserError
 
 
 class TrainingSet(Dataset[Sample]):
-    """Varied training pictures by key: input (3, H, W) and class indices (H, W) or (), or the error that one gave."""
+    """Varied training pictures by key: input (3, H, W) and class indices (H, W) or (), or the error that one gave.
+
+    Indices (H, W) are 255 where there is no label and ``OUTSIDE`` beyond the picture's edge.
+    """
 
     def __init__(self, data: LabelledData, recipe: Recipe) -> None:
         self._data = data
@@ -117,8 +120,8 @@ class TrainingSet(Dataset[Sample]):
             if isinstance(self._data, SegmentationData):
                 picture = self._preprocessing.shrink(self._data.pairs[key.index][0].picture())
                 mask, stretched = self._data.mask(key.index), self._stretched[key.pass_]
-                image, mask = vary_for_segmentation(picture, mask, size, options, rng, stretched=stretched)
-                target = torch.from_numpy(mask.astype(np.int64))
+                image, labels = vary_for_segmentation(picture, mask, size, options, rng, stretched=stretched)
+                target = torch.from_numpy(labels)
             else:
                 blob, label = self._data.items[key.index]
                 image = vary_for_classification(blob.picture(), size, options, rng)

@@ -38,7 +38,7 @@ class Teacher(nn.Module):
         logits: Tensor = self._network(images)
         return logits
 
-    def divergence(self, images: Tensor, logits: Tensor) -> Parts:
+    def divergence(self, images: Tensor, logits: Tensor, inside: Tensor | None = None) -> Parts:
         """The parts of the mean Kullback-Leibler divergence of a network's probabilities from the teacher's.
 
         Unlabelled pixels count, too: there the teacher is all there is to learn from. Source: Hinton, Vinyals and Dean,
@@ -47,16 +47,22 @@ class Teacher(nn.Module):
         Args:
             images: (N, 3, H, W), what both have seen.
             logits: (N, C, H, W) or (N, C), of the network that learns.
+            inside: (N, H, W), where there is a picture at all; by default everywhere.
         """
         theirs, ours = (self._comparable(answer) for answer in (self(images), logits))
         each = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
-        return Parts(each.sum(), torch.tensor(float(each.numel()), device=each.device))
+        counted = torch.ones_like(each) if inside is None else _thinned(inside).to(each.dtype)
+        return Parts((each * counted).sum(), counted.sum())
 
     def _comparable(self, logits: Tensor) -> Tensor:
         """Logarithms of probabilities among the classes."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))[:, : self._classes]
-        # Every second pixel: a network computes no more of them, the others lie between.
-        return (logits[..., ::2, ::2] if logits.ndim > 2 else logits).log_softmax(1)
+        return (_thinned(logits) if logits.ndim > 2 else logits).log_softmax(1)
+
+
+def _thinned(pixels: Tensor) -> Tensor:
+    """Every second pixel: a network computes no more of them, the others lie between."""
+    return pixels[..., ::2, ::2]
 
 
 def load_teacher(recipe: Recipe, classes: Sequence[str], weights_dir: Path | None, *, kernels: bool) -> Teacher | None:

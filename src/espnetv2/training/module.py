@@ -16,10 +16,12 @@ from torch.utils.data import DataLoader
 
 from espnetv2.data.dataset import LabelledData
 from espnetv2.errors import UserError
+from espnetv2.labels import IGNORE
 from espnetv2.metrics import ClassificationMetrics, Metrics, SegmentationMetrics
 from espnetv2.models.network import Network
 from espnetv2.models.segmentation import SegmentationModel
 from espnetv2.postprocessing import class_map
+from espnetv2.training.augmentation import OUTSIDE
 from espnetv2.training.batches import (
     EpochBatches,
     Share,
@@ -149,6 +151,9 @@ class TrainingModule(pl.LightningModule):
             images = images.contiguous(memory_format=torch.channels_last)
         if self.recipe.task == "classification":
             images, target = mix(images, target, self.model.num_classes, self.recipe.augmentation)
+        inside = target != OUTSIDE if self.recipe.task == "segmentation" else None
+        if inside is not None:
+            target = target.where(inside, IGNORE)
         logits, auxiliary = self._forward(images)
         loss = self._mean(self.criterion(logits, target))
         if self.recipe.loss.jaccard:
@@ -157,7 +162,7 @@ class TrainingModule(pl.LightningModule):
         if auxiliary is not None and self.recipe.loss.auxiliary:
             loss = loss + self.recipe.loss.auxiliary * self._mean(self.criterion(auxiliary, target))
         if self.teacher is not None:
-            loss = loss + self.recipe.loss.distillation * self._mean(self.teacher.divergence(images, logits))
+            loss = loss + self.recipe.loss.distillation * self._mean(self.teacher.divergence(images, logits, inside))
         reported = loss.detach()
         self._watch(reported)
         self._round.append(reported)
