@@ -10,14 +10,16 @@ from espnetv2.errors import UserError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called ``name``: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or with ``auto`` the fastest kind there is.
+    """The device called ``name``: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or with ``auto`` a CUDA device or else the CPU.
+
+    An Apple GPU has to be asked for: these networks are small, the CPU has kernels of its own for them, and no such GPU was at
+    hand to try them on.
 
     Raises:
         UserError: no such kind of device, or this machine or this build of torch has none.
     """
     if name == "auto":
-        found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return torch.device(found)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     match = re.fullmatch(r"(cpu|mps|cuda)(?::(\d+))?", name)
     if match is None or (match[2] is not None and match[1] != "cuda"):
         raise UserError(f'no device "{name}": choose auto, cpu, cuda, cuda:N or mps')

@@ -46,6 +46,10 @@ class Preprocessing(BaseModel):
     mean: Triple = IMAGENET_MEAN
     std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = IMAGENET_STD
 
+    def differing_values(self, other: Preprocessing) -> list[str]:
+        """What gives a pixel other values than with ``other``: which of ``channels``, ``mean`` and ``std``."""
+        return [name for name in ("channels", "mean", "std") if getattr(self, name) != getattr(other, name)]
+
     def resized(self, height: int, width: int) -> Preprocessing:
         """The same preprocessing for another input size."""
         return self.model_copy(update={"height": height, "width": width})

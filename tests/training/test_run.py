@@ -184,7 +184,9 @@ def test_starting_from_other_weights(shapes: Path, tmp_path: Path, segmentation_
     best = str(tmp_path / "run/best.safetensors")
     said.clear()
     run_small(shapes, tmp_path / "again", "epochs=1", init=best, say=said.append)
-    assert not any("classes were others" in line for line in said)
+    assert not any("classes were others" in line or "have seen pictures with" in line for line in said)
+    run_small(shapes, tmp_path / "swapped", "epochs=1", "channels=BGR", init=best, say=said.append)
+    assert any("they have seen pictures with channels RGB, and learn" in line for line in said)
     description = shapes / "dataset.yaml"
     description.write_text(description.read_text().replace("disc", "wheel"))
     run_small(shapes, tmp_path / "renamed", "epochs=1", init=best, say=said.append)
@@ -281,6 +283,13 @@ def test_mistakes_are_told_before_anything_starts(
     for part in parts:
         assert part in done.stderr
     assert not out.exists()
+
+
+def test_training_on_an_apple_gpu_is_refused(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    recipe = load_recipe("segmentation", SMALL)
+    with pytest.raises(UserError, match=r'no training on "mps": .* choose --device cpu'):
+        train(recipe, MODEL, shapes, tmp_path / "run", hardware=Hardware(device="mps"))
 
 
 def test_bad_data_is_told_before_anything_starts(run: Run, tmp_path: Path) -> None:

@@ -73,6 +73,14 @@ def average_pool(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
+def adaptive_average_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Average pooling to a size (height, width), whatever the size before."""
+    if x.device.type == "mps":
+        # There PyTorch can do it only where one size divides the other.
+        return F.adaptive_avg_pool2d(x.cpu(), size).to(x.device)
+    return F.adaptive_avg_pool2d(x, size)
+
+
 class Resize(nn.Module):
     """Bilinear interpolation to a size (height, width) with aligned corners, as in the published network."""
 

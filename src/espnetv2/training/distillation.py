@@ -90,10 +90,9 @@ def load_teacher(recipe: Recipe, classes: Sequence[str], weights_dir: Path | Non
             f"{', '.join(classes[:3])}, …): name weights that were trained on the same ones"
         )
     theirs, ours = info.preprocessing, recipe.preprocessing()
-    for key in ("channels", "mean", "std"):
-        if getattr(theirs, key) != getattr(ours, key):
-            raise UserError(
-                f"the teacher {recipe.teacher} has {key} {getattr(theirs, key)}, the recipe {getattr(ours, key)}: "
-                "both see the same batch, so set the recipe's to the teacher's"
-            )
+    for name in ours.differing_values(theirs):
+        raise UserError(
+            f"the teacher {recipe.teacher} has {name} {getattr(theirs, name)}, the recipe {getattr(ours, name)}: "
+            "both see the same batch, so set the recipe's to the teacher's"
+        )
     return Teacher(network, len(classes), kernels=kernels)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from espnetv2.errors import UserError
 from espnetv2.factory import is_model_name
+from espnetv2.preprocessing import Preprocessing
 from espnetv2.weights.catalogue import catalogue, find_weights
 from espnetv2.weights.checkpoint import Checkpoint, load_checkpoint
 from espnetv2.weights.download import fetch
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def start_from(
-    network: Network, model: str, weights: str, weights_dir: Path | None, classes: Sequence[str] | None = None
+    network: Network,
+    model: str,
+    weights: str,
+    weights_dir: Path | None,
+    classes: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> str:
     """Copy every parameter that has the same name and shape: at least the whole encoder.
 
@@ -29,9 +35,10 @@ def start_from(
         weights: ``model.tag``, a tag of the model, or a checkpoint file; classification weights will do for segmentation.
         weights_dir: folder in which released files are looked for first.
         classes: names of the classes that it is going to learn.
+        preprocessing: how it is going to see pictures.
 
     Returns:
-        a line that says what was copied.
+        a line that says what was copied, and what is unlike before.
 
     Raises:
         UserError: no such weights, or their encoder is of another width.
@@ -48,6 +55,10 @@ def start_from(
     theirs = checkpoint.info.classes
     if len(same) == len(own) and classes is not None and theirs and tuple(theirs) != tuple(classes):
         line += f"; the last layer, too, though its classes were others ({', '.join(theirs[:_SHOWN])}, …)"
+    before = checkpoint.info.preprocessing
+    if preprocessing is not None and (other := preprocessing.differing_values(before)):
+        settings = ", ".join(f"{name} {getattr(before, name)}" for name in other)
+        line += f"; they have seen pictures with {settings}, and learn more easily if the recipe has the same"
     return line
 
 

@@ -99,7 +99,7 @@ def train(
     if kept is not None:
         _check_same(kept, info, len(training), folder)
     if init is not None and kept is None:
-        say(start_from(network, model, init, weights_dir, training.labels.classes))
+        say(start_from(network, model, init, weights_dir, training.labels.classes, info.preprocessing))
     teacher = load_teacher(recipe, training.labels.classes, weights_dir, kernels=accelerator == "cpu")
     if teacher is not None:
         say(f"learning from {recipe.teacher} beside the labels")
@@ -239,11 +239,13 @@ def _check_same(kept: dict[str, Any], info: ModelInfo, count: int, folder: RunFo
 def _accelerator(hardware: Hardware) -> str:
     device = choose_device(hardware.device)
     kind = device.type
+    if kind == "mps":
+        raise UserError('no training on "mps": PyTorch lacks operators there that it needs, so choose --device cpu')
     if device.index is not None and hardware.devices > 1:
         raise UserError(
             f"--device {hardware.device} is one device, but --devices asks for {hardware.devices}: name only the kind"
         )
-    there = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1 if kind == "cpu" else 1
+    there = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1
     if hardware.nodes > 1 and not (SLURMEnvironment.detect() or TorchElasticEnvironment.detect()):
         raise UserError(f"--nodes {hardware.nodes}: start the command on every machine by torchrun, or by srun in a SLURM job")
     if hardware.devices > there:

@@ -6,11 +6,10 @@ Source: the authors' second repository (sacmehta/EdgeNets); 66.2 mIoU on the Cit
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnetv2.models.encoder import Widths
-from espnetv2.models.layers import BNAct, ConvBNAct, Resize, conv2d, spatial_size
+from espnetv2.models.layers import BNAct, ConvBNAct, Resize, adaptive_average_pool, conv2d, spatial_size
 
 SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)
 PLANES = (64, 48, 32)
@@ -45,9 +44,9 @@ class PyramidStage(nn.Module):
         size = spatial_size(x)
         inner = self.inner_size(size)
         if self.scale < 1.0:
-            out = self.resize(self.conv(F.adaptive_avg_pool2d(x, inner)), size)
+            out = self.resize(self.conv(adaptive_average_pool(x, inner)), size)
         else:
-            out = F.adaptive_avg_pool2d(self.conv(self.resize(x, inner)), size)
+            out = adaptive_average_pool(self.conv(self.resize(x, inner)), size)
         return out
 
 
