@@ -1,6 +1,7 @@
-"""Make weights that the package carries out of a finished training run, and write their model card.
+r"""Make weights that the package carries out of a finished training run, and write their model card.
 
-    python tools/bundle_weights.py RUN --tag camvid --data ../shared/camvid --start "random" --hours 1.5 --notes notes.md
+    python tools/bundle_weights.py RUN --tag camvid --dataset camvid --data ../shared/camvid --start random --hours 1.5 \
+        --machine "one core of an x86-64 CPU, torch 2.14.1" --notes notes.md
 
 The best weights of the run are cast to float16, measured again on the validation split, and refused if that costs more than
 0.1 points. The command prints the row for ``src/espnetv2/weights/catalogue.yaml``.
@@ -11,13 +12,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import platform
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from espnetv2.data.layouts import open_dataset
@@ -25,6 +24,7 @@ from espnetv2.evaluation.evaluate import evaluate
 from espnetv2.factory import load_model
 from espnetv2.inference.predictor import Predictor
 from espnetv2.info import ModelInfo
+from espnetv2.models.network import Network
 from espnetv2.training.recipe import Recipe, changes, list_recipes, load_recipe
 from espnetv2.weights import load_checkpoint, save_checkpoint
 from espnetv2.weights.catalogue import BundledWeights, bundled_folder
@@ -47,16 +47,17 @@ def main() -> None:
     info = best.info.model_copy(update={"tag": options.tag, "dataset": dataset, "source": "trained by this project"})
     halved = {name: t.half() if t.is_floating_point() else t for name, t in best.state_dict.items()}
     entry = BundledWeights(model=info.model, tag=options.tag, dataset=dataset, size=recipe.input_size, metrics={})
-    bundled_folder().mkdir(exist_ok=True)
-    save_checkpoint(halved, info, entry.path)
-    full, report = _measure(options.run / "best.safetensors", recipe, options.data), _measure(entry.path, recipe, options.data)
+    network = load_model(best)
+    full = _measure(network, recipe, options.data)
+    network.load_state_dict({name: tensor.to(best.state_dict[name].dtype) for name, tensor in halved.items()})
+    report = _measure(network, recipe, options.data)
     main_metric = recipe.metric
     if full[main_metric] - report[main_metric] > LARGEST_LOSS:
-        entry.path.unlink()
         sys.exit(f"float16 costs too much: {main_metric} {full[main_metric]:.2f} -> {report[main_metric]:.2f}")
     names = ("miou", "pixel_accuracy") if recipe.task == "segmentation" else ("top1", "top5")
     metrics = {name: round(report[name], 2) for name in names}
     entry = entry.model_copy(update={"metrics": metrics})
+    bundled_folder().mkdir(exist_ok=True)
     save_checkpoint(halved, info.model_copy(update={"metrics": metrics, "licence": entry.licence}), entry.path)
     CARDS.mkdir(exist_ok=True)
     (CARDS / f"{entry.name}.md").write_text(_card(entry, info, recipe, full, report, options), "utf-8")
@@ -72,14 +73,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--start", required=True, help="what training started from: random, or a name given to --init")
     parser.add_argument("--hours", type=float, required=True, help="how long training took")
+    parser.add_argument("--machine", required=True, help="what it ran on, such as: one core of an x86-64 CPU, torch 2.14.1")
     parser.add_argument("--notes", type=Path, help="Markdown of what is known to fail")
     return parser.parse_args()
 
 
-def _measure(path: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
+def _measure(network: Network, recipe: Recipe, data: Path) -> dict[str, Any]:
     split = open_dataset(recipe.dataset, data, recipe.val_split)
-    predictor = Predictor(load_model(load_checkpoint(path)), device="cpu")
-    return evaluate(predictor, split).report()
+    return evaluate(Predictor(network, device="cpu"), split).report()
 
 
 def _command(info: ModelInfo, recipe: Recipe, options: argparse.Namespace) -> str:
@@ -108,11 +109,10 @@ def _card(
     figures = ", ".join(f"{name} {entry.metrics[name]:.2f}" for name in entry.metrics)
     with (options.run / "metrics.csv").open(encoding="utf-8", newline="") as file:
         measured = [row for row in csv.DictReader(file) if row[recipe.metric]]
-    best = max(measured, key=lambda row: float(row[recipe.metric]))
+    best = int(max(measured, key=lambda row: float(row[recipe.metric]))["epoch"]) + 1
     done = int(measured[-1]["epoch"]) + 1
     rows = [f"| {name} | {'absent' if value is None else f'{value:.1f}'} |" for name, value in per_class.items()]
     notes = options.notes.read_text("utf-8").strip() if options.notes else "None beyond the classes with a low figure above."
-    machine = f"CPU threads: {torch.get_num_threads()}, {platform.machine()}, torch {torch.__version__.partition('+')[0]}"
     return f"""# {entry.name}
 
 | | |
@@ -122,7 +122,7 @@ def _card(
 | started from | {options.start} |
 | command | `{_command(info, recipe, options)}` |
 | seed | {recipe.seed} |
-| trained | {done} of {recipe.epochs} epochs in about {options.hours:g} h on {machine}; best in epoch {best["epoch"]} |
+| trained | {done} of {recipe.epochs} epochs in about {options.hours:g} h on {options.machine}; best in epoch {best} |
 | input | {entry.size}, {info.preprocessing.fit}{_shrinking(info)} |
 | validation | {figures} ({report["images"]} pictures; float32: {full[recipe.metric]:.2f}) |
 | file | {entry.path.stat().st_size / 1e6:.2f} MB, float16 |

@@ -51,7 +51,11 @@ def test_processes_and_accumulation_share_the_same_step(world: int, accumulate: 
 
 
 def test_a_small_data_set_is_repeated_and_a_rest_is_left_out() -> None:
-    assert [len(batch) for batch in keys(3, recipe(batch_size=8))] == [8]
+    (batch,) = keys(3, recipe(batch_size=8))
+    # Copies are keys of their own, so each is varied in its own way.
+    assert len(set(batch)) == 8
+    assert sorted(key.copy for key in batch) == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert {key.index for key in batch if key.copy == 1} == {0, 1, 2}
     assert steps_per_epoch(11, recipe(batch_size=4)) == 2
     assert steps_per_epoch(11, recipe(batch_size=4, pass_scales=[1, 0.5])) == 4
 

@@ -1,4 +1,4 @@
-"""Which pictures make which batch, and how they become tensors. Every variation follows from (seed, epoch, pass, index)."""
+"""Which pictures make which batch, and how they become tensors. Every variation follows from the seed and the picture's key."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ MOST_WORKERS = 8
 
 @dataclass(frozen=True)
 class Key:
-    """A picture in a run: the epoch, the pass within it, the picture's index."""
+    """A picture in a run: the epoch, the pass within it, the picture's index, and which of its copies where it is repeated."""
 
     epoch: int
     pass_: int
     index: int
+    copy: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,12 @@ class EpochBatches(Sampler[list[Key]]):
             pass_, place = divmod(step, per_pass)
             order = np.random.default_rng([recipe.seed, self._epoch, pass_]).permutation(self._count)
             # Where the data set is smaller than a batch, it is gone through repeatedly.
-            chosen = np.resize(order, max(self._count, recipe.batch_size))[place * recipe.batch_size :][: recipe.batch_size]
-            pieces = np.array_split(chosen, parts)
+            positions = np.arange(place * recipe.batch_size, (place + 1) * recipe.batch_size)
+            pieces = np.array_split(positions, parts)
             for round_ in range(recipe.accumulate):
                 piece = pieces[round_ * self._share.world + self._share.rank]
-                yield [Key(self._epoch, pass_, int(index)) for index in piece]
+                copies, places = np.divmod(piece, self._count)
+                yield [Key(self._epoch, pass_, int(order[at]), int(copy)) for copy, at in zip(copies, places, strict=True)]
 
 
 def steps_per_pass(count: int, recipe: Recipe) -> int:
@@ -114,7 +116,7 @@ class TrainingSet(Dataset[Sample]):
         return len(self._data)
 
     def __getitem__(self, key: Key) -> Sample:
-        rng = np.random.default_rng([self._recipe.seed, key.epoch, key.pass_, key.index])
+        rng = np.random.default_rng([self._recipe.seed, key.epoch, key.pass_, key.index, key.copy])
         size, options = self._sizes[key.pass_], self._recipe.augmentation
         try:
             if isinstance(self._data, SegmentationData):
