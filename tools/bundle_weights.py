@@ -49,7 +49,7 @@ def main() -> None:
     entry = BundledWeights(model=info.model, tag=options.tag, dataset=dataset, size=recipe.input_size, metrics={})
     network = load_model(best)
     full = _measure(network, recipe, options.data)
-    network.load_state_dict({name: tensor.to(best.state_dict[name].dtype) for name, tensor in halved.items()})
+    network.load_state_dict(halved)
     report = _measure(network, recipe, options.data)
     main_metric = recipe.metric
     if full[main_metric] - report[main_metric] > LARGEST_LOSS:

@@ -90,7 +90,8 @@ def load_teacher(recipe: Recipe, classes: Sequence[str], weights_dir: Path | Non
             f"{', '.join(classes[:3])}, …): name weights that were trained on the same ones"
         )
     theirs, ours = info.preprocessing, recipe.preprocessing()
-    for name in ours.differing_values(theirs):
+    if differing := ours.differing_values(theirs):
+        name = differing[0]
         raise UserError(
             f"the teacher {recipe.teacher} has {name} {getattr(theirs, name)}, the recipe {getattr(ours, name)}: "
             "both see the same batch, so set the recipe's to the teacher's"

@@ -99,7 +99,7 @@ def train(
     if kept is not None:
         _check_same(kept, info, len(training), folder)
     if init is not None and kept is None:
-        say(start_from(network, model, init, weights_dir, training.labels.classes, info.preprocessing))
+        say(start_from(network, info, init, weights_dir))
     teacher = load_teacher(recipe, training.labels.classes, weights_dir, kernels=accelerator == "cpu")
     if teacher is not None:
         say(f"learning from {recipe.teacher} beside the labels")
