@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 import espnetv2
 from espnetv2.errors import UserError
-from espnetv2.factory import create_model
+from espnetv2.factory import create_model, find_network
 
 
 def test_the_public_names_are_there() -> None:
@@ -23,6 +24,16 @@ def test_without_weights_a_model_is_in_training_mode_and_has_no_info() -> None:
     assert model.training
     assert model.info is None
     assert model.num_classes == 10
+
+
+def test_a_file_called_like_its_model_is_a_file(
+    segmentation_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(segmentation_file, "espnetv2_seg_s0_5.safetensors")
+    network = find_network("espnetv2_seg_s0_5.safetensors", None, None)
+    assert network.info is not None
+    assert network.info.preprocessing.width == 64
 
 
 def test_with_weights_it_is_in_evaluation_mode(segmentation_file: Path) -> None:

@@ -26,6 +26,15 @@ def test_a_class_that_is_only_predicted_counts_as_zero() -> None:
     assert metrics.summary()["miou"] == 25.0
 
 
+def test_the_score_is_over_what_has_a_label() -> None:
+    """Class a: 3 of 4. One pixel of c, which has no label, would else halve it."""
+    metrics = SegmentationMetrics(("a", "b", "c"))
+    metrics.update(np.array([[0, 0, 0, 0]]), np.array([[0, 0, 0, 2]]))
+    assert metrics.score() == 75.0
+    assert metrics.summary()["miou"] == 37.5
+    assert SegmentationMetrics(("a", "b")).score() == 0.0
+
+
 def test_a_perfect_prediction_scores_100_whatever_is_ignored() -> None:
     metrics = SegmentationMetrics(tuple("abcde"))
     labels = np.array([[0, 1, 2], [255, 255, 3]])

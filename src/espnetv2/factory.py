@@ -66,8 +66,7 @@ def find_network(model: str | Path, weights: str | Path | None, weights_dir: str
         UserError: unknown model or weights.
     """
     text = str(model)
-    is_file = Path(text).is_file() or "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES
-    if weights is None and is_file and not is_model_name(text):
+    if weights is None and is_checkpoint(text):
         return load_model(load_checkpoint(text))
     if weights is None:
         return create_model(find_weights(text).name, weights_dir=weights_dir)
@@ -105,6 +104,10 @@ def _first_problem(error: RuntimeError) -> str:
     return lines[1].strip() if len(lines) > 1 else lines[0]
 
 
-def is_model_name(text: str) -> bool:
-    """Whether this begins with the name of a model, such as ``espnetv2_s1_0`` or ``espnetv2_s1_0.imagenet1k``."""
-    return text.partition(".")[0] in MODELS
+def is_checkpoint(text: str) -> bool:
+    """Whether this names a file and not a model; ``espnetv2_s1_0.imagenet1k`` could be either, and is the model's weights."""
+    if text in MODELS or text in catalogue():
+        return False
+    if "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES:
+        return True
+    return Path(text).is_file() and text.partition(".")[0] not in MODELS

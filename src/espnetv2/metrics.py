@@ -64,6 +64,14 @@ class SegmentationMetrics:
             "pixel_accuracy": 100 * float(np.trace(self.counts) / total) if total else 0.0,
         }
 
+    def score(self) -> float:
+        """What the best weights are chosen by: the mean IoU, in percent, over the classes that have a label.
+
+        One pixel taken for a class that the split lacks would cost ``miou`` a whole class, however good the rest.
+        """
+        labelled = self.counts.sum(1) > 0
+        return 100 * float(self.iou()[labelled].mean()) if labelled.any() else 0.0
+
     def report(self) -> dict[str, Any]:
         """Everything, for JSON. ``absent`` names the classes without a labelled pixel; an IoU that is not defined is None."""
         per_class = {
@@ -80,12 +88,12 @@ class ClassificationMetrics:
     Attributes:
         classes: names.
         counts: pictures by (label, prediction), int64.
-        among_five: pictures whose label is among the five most probable classes.
+        among_five: pictures whose label is among the five most probable classes; None where fewer were ranked.
     """
 
     classes: tuple[str, ...]
     counts: npt.NDArray[np.int64] = field(init=False)
-    among_five: int = 0
+    among_five: int | None = 0
 
     def __post_init__(self) -> None:
         self.counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
@@ -96,21 +104,29 @@ class ClassificationMetrics:
         return int(self.counts.sum())
 
     def update(self, label: int, ranking: tuple[int, ...]) -> None:
-        """Count a picture: its class, and the classes from the most probable on, at least five where there are as many."""
+        """Count a picture: its class, and the classes from the most probable on."""
         self.counts[label, ranking[0]] += 1
-        self.among_five += label in ranking[:5]
+        if self.among_five is not None:
+            enough = len(ranking) >= min(5, len(self.classes))
+            self.among_five = self.among_five + (label in ranking[:5]) if enough else None
 
     def merge(self, other: Metrics) -> None:
         """Add what another process counted."""
         if not isinstance(other, ClassificationMetrics):
             raise TypeError("metrics of another task cannot be merged")
         self.counts += other.counts
-        self.among_five += other.among_five
+        both = self.among_five is not None and other.among_five is not None
+        self.among_five = (self.among_five or 0) + (other.among_five or 0) if both else None
 
     def summary(self) -> dict[str, float]:
-        """``top1`` and ``top5`` in percent."""
+        """``top1`` and ``top5`` in percent; the latter is left out where fewer than five classes were ranked."""
         total = max(1, self.images)
-        return {"top1": 100 * float(np.trace(self.counts)) / total, "top5": 100 * self.among_five / total}
+        top1 = {"top1": 100 * float(np.trace(self.counts)) / total}
+        return top1 if self.among_five is None else top1 | {"top5": 100 * self.among_five / total}
+
+    def score(self) -> float:
+        """What the best weights are chosen by: ``top1``."""
+        return self.summary()["top1"]
 
     def report(self) -> dict[str, Any]:
         """Everything, for JSON. The accuracy of a class without pictures is None."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,14 @@ from PIL import Image
 
 from espnetv2 import create_model
 from espnetv2.errors import UserError
+from espnetv2.metrics import SegmentationMetrics
 from espnetv2.models.segmentation import SegmentationModel
+from espnetv2.training.batches import TrainingSet
 from espnetv2.training.folder import read_metrics
+from espnetv2.training.keeper import StoppedError, StopSignal
 from espnetv2.training.module import TrainingModule, _average_into
 from espnetv2.training.optimizers import normalisation_to_keep
+from espnetv2.training.progress import Progress
 from espnetv2.training.recipe import load_recipe
 from espnetv2.training.run import Hardware, train
 from espnetv2.weights import load_checkpoint
@@ -130,6 +135,80 @@ def test_killed_and_stopped_it_goes_on_exactly(shapes: Path, tmp_path: Path) -> 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_ctrl_c_is_a_wish_to_stop(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    finish, close = TrainingModule.finish_step, Progress.close
+
+    def interrupted(module: TrainingModule) -> torch.Tensor:
+        signal.raise_signal(signal.SIGINT)
+        return finish(module)
+
+    def closing(progress: Progress) -> None:
+        closed.append(True)
+        close(progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "finish_step", interrupted)
+        patch.setattr(Progress, "close", closing)
+        with pytest.raises(StoppedError) as stopped:
+            run_small(shapes, tmp_path / "run")
+    assert stopped.value.number == signal.SIGINT
+    assert closed == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert torch.load(tmp_path / "run/last.ckpt", weights_only=True)["step"] == 1
+
+
+def test_the_second_ctrl_c_is_not_waited_with() -> None:
+    with StopSignal() as stop:
+        stop.take_over()
+        signal.raise_signal(signal.SIGINT)
+        assert stop.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_stopped_while_it_validates_it_repeats_one_step(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_small(shapes, whole, "epochs=1")
+    count = SegmentationMetrics.update
+
+    def terminated(metrics: SegmentationMetrics, *arguments: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        count(metrics, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationMetrics, "update", terminated)
+        with pytest.raises(StoppedError):
+            run_small(shapes, broken, "epochs=1")
+    assert torch.load(broken / "last.ckpt", weights_only=True)["step"] == 2
+    run_small(shapes, broken, "epochs=1", resume=True)
+    assert (broken / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the processes do not see what a test has patched")
+def test_a_process_that_dies_is_explained(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrainingSet, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match=r"a process that prepares pictures has died.*--set workers=0 .*--resume"):
+        run_small(shapes, tmp_path / "run", "workers=1")
+
+
+def test_no_state_of_the_precision_is_no_obstacle() -> None:
+    """That of a run in float32, gone on with in float16."""
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+
+    def refuse(_: object) -> None:
+        raise AssertionError
+
+    module: Any = SimpleNamespace(
+        optimizers=lambda **_: optimizer,
+        trainer=SimpleNamespace(precision_plugin=SimpleNamespace(load_state_dict=refuse)),
+    )
+    TrainingModule.restore_optimizer(module, {"optimizer": optimizer.state_dict(), "precision": {}})
+    with pytest.raises(AssertionError):
+        TrainingModule.restore_optimizer(module, {"optimizer": optimizer.state_dict(), "precision": {"scale": 2.0}})
+
+
 def test_two_processes_compute_what_one_does(shapes: Path, tmp_path: Path) -> None:
     """In double precision, since early gradients of batch normalisation amplify rounding."""
     teacher = run_small(shapes, tmp_path / "teacher", "epochs=1")
@@ -184,13 +263,13 @@ def test_starting_from_other_weights(shapes: Path, tmp_path: Path, segmentation_
     best = str(tmp_path / "run/best.safetensors")
     said.clear()
     run_small(shapes, tmp_path / "again", "epochs=1", init=best, say=said.append)
-    assert not any("classes were others" in line or "have seen pictures with" in line for line in said)
+    assert not any("of the last layer" in line or "have seen pictures with" in line for line in said)
     run_small(shapes, tmp_path / "swapped", "epochs=1", "channels=BGR", init=best, say=said.append)
     assert any("they have seen pictures with channels RGB, and learn" in line for line in said)
     description = shapes / "dataset.yaml"
     description.write_text(description.read_text().replace("disc", "wheel"))
     run_small(shapes, tmp_path / "renamed", "epochs=1", init=best, say=said.append)
-    assert any("the last layer, too, though its classes were others (" in line for line in said)
+    assert any("of the last layer what belongs to background, square" in line for line in said)
     recipe = load_recipe("segmentation", SMALL)
     with pytest.raises(UserError, match="whose encoder does not fit espnetv2_seg_s1_0"):
         train(recipe, "espnetv2_seg_s1_0", shapes, tmp_path / "no", init=str(segmentation_file))
@@ -229,13 +308,14 @@ def test_a_loss_that_is_not_finite_names_its_step() -> None:
 def test_a_full_disk_keeps_the_last_checkpoint(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save, calls = torch.save, []
 
-    def full_from_the_second_on(*arguments: Any) -> None:
+    def full_from_the_third_on(*arguments: Any) -> None:
         calls.append(arguments)
-        if len(calls) > 1:
+        # The first is before the validation, the second after it.
+        if len(calls) > 2:
             raise OSError(errno.ENOSPC, "No space left on device")
         save(*arguments)
 
-    monkeypatch.setattr(torch, "save", full_from_the_second_on)
+    monkeypatch.setattr(torch, "save", full_from_the_third_on)
     with pytest.raises(UserError, match="the disk is full"):
         run_small(shapes, tmp_path / "run")
     assert torch.load(tmp_path / "run/last.ckpt", weights_only=True)["step"] == 3
@@ -246,13 +326,14 @@ def test_a_run_is_not_written_over_or_changed(shapes: Path, tmp_path: Path) -> N
     run_small(shapes, tmp_path / "run", "epochs=1")
     with pytest.raises(UserError, match="holds a run already: go on with it by the same command and --resume"):
         run_small(shapes, tmp_path / "run", "epochs=1")
-    with pytest.raises(UserError, match=r"the recipe is not the one of .* \(lr: 0\.002 -> 0\.5\)"):
+    with pytest.raises(UserError, match=r"the recipe is not the one of .*run \(lr: 0\.002 -> 0\.5\)"):
         run_small(shapes, tmp_path / "run", "epochs=1", "lr=0.5", resume=True)
     recipe = load_recipe("segmentation", [*SMALL, "epochs=1"])
     with pytest.raises(UserError, match=r"was started with other model \(espnetv2_seg_s0_5 before, espnetv2_seg_s1_0 now\)"):
         train(recipe, "espnetv2_seg_s1_0", shapes, tmp_path / "run", resume=True, hardware=Hardware(device="cpu"))
     before = (tmp_path / "run/metrics.csv").read_text()
-    run_small(shapes, tmp_path / "run", "epochs=1", resume=True)
+    # What a run computes does not depend on these two.
+    run_small(shapes, tmp_path / "run", "epochs=1", "workers=1", "checkpoint_steps=7", resume=True)
     assert (tmp_path / "run/metrics.csv").read_text() == before
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,6 +60,6 @@ def train(
     resolved = load_recipe(recipe, changes or ())
     try:
         best = run(resolved, model, data, out, init=init, resume=resume, hardware=hardware, weights_dir=weights_dir, say=say)
-    except StoppedError:
-        fail("stopped by a signal; the state is saved: go on with the same command and --resume", 128 + signal.SIGTERM)
+    except StoppedError as error:
+        fail("stopped by a signal; the state is saved: go on with the same command and --resume", 128 + error.number)
     stdout().print(f"best weights: {best}", markup=False, highlight=False, soft_wrap=True)

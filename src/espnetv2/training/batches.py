@@ -120,8 +120,9 @@ class TrainingSet(Dataset[Sample]):
         size, options = self._sizes[key.pass_], self._recipe.augmentation
         try:
             if isinstance(self._data, SegmentationData):
-                picture = self._preprocessing.shrink(self._data.pairs[key.index][0].picture())
-                mask, stretched = self._data.mask(key.index), self._stretched[key.pass_]
+                whole = self._data.pairs[key.index][0].picture()
+                mask, stretched = self._data.mask(key.index, whole.size), self._stretched[key.pass_]
+                picture = self._preprocessing.shrink(whole)
                 image, labels = vary_for_segmentation(picture, mask, size, options, rng, stretched=stretched)
                 target = torch.from_numpy(labels)
             else:
@@ -149,7 +150,8 @@ class ValidationSet(Dataset[Sample]):
         index = self._indices[place]
         try:
             if isinstance(self._data, SegmentationData):
-                image, target = self._data.pairs[index][0].picture(), torch.from_numpy(self._data.mask(index))
+                image = self._data.pairs[index][0].picture()
+                target = torch.from_numpy(self._data.mask(index, image.size))
             else:
                 blob, label = self._data.items[index]
                 image, target = blob.picture(), torch.tensor(label)
@@ -198,7 +200,7 @@ def _context(recipe: Recipe) -> str | None:
 
 
 def _outlast_signals(recipe: Recipe) -> Callable[[int], None] | None:
-    """For the loader's processes: a job's end is signalled to them as well, and without them the run could not save."""
+    """For the loader's processes: a job's end or Ctrl-C reaches them as well, and without them the run could not save."""
     if not worker_count(recipe):
         return None
     leaving = multiprocessing.get_context(_context(recipe)).RawValue(ctypes.c_bool, False)
@@ -208,6 +210,7 @@ def _outlast_signals(recipe: Recipe) -> Callable[[int], None] | None:
 
 
 def _ignore_until(leaving: ctypes.c_bool, _: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if leaving.value else None)
 
 

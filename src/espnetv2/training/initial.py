@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from espnetv2.errors import UserError
-from espnetv2.factory import is_model_name
+from espnetv2.factory import is_checkpoint
 from espnetv2.info import ModelInfo
+from espnetv2.models.registry import MODELS, model_spec
 from espnetv2.weights.catalogue import catalogue, find_weights
-from espnetv2.weights.checkpoint import Checkpoint, load_checkpoint
+from espnetv2.weights.checkpoint import OUTPUT_LAYERS, Checkpoint, load_checkpoint
 from espnetv2.weights.download import fetch
 
-_SHOWN = 3
+_SHOWN = 5
 
 if TYPE_CHECKING:
     from espnetv2.models.network import Network
@@ -20,6 +25,9 @@ if TYPE_CHECKING:
 
 def start_from(network: Network, info: ModelInfo, weights: str, weights_dir: Path | None) -> str:
     """Copy every parameter that has the same name and shape: at least the whole encoder.
+
+    Where the classes are others, the last layer gets the rows of those that have the same name. What it gives for all
+    others is 0 then: fresh rows, or those of other classes, would be sure of the wrong answer.
 
     Args:
         network: copied into.
@@ -34,28 +42,49 @@ def start_from(network: Network, info: ModelInfo, weights: str, weights_dir: Pat
         UserError: no such weights, or their encoder is of another width.
     """
     checkpoint = _load(info.model, weights, weights_dir)
-    own = network.state_dict()
+    own, before = network.state_dict(), checkpoint.info
     same = {n: t for n, t in checkpoint.state_dict.items() if n in own and own[n].shape == t.shape}
+    last: dict[str, Tensor] = {}
+    if before.classes != info.classes:
+        layer = OUTPUT_LAYERS[model_spec(info.model).decoder or "classification"]
+        for name in (f"{layer}.weight", f"{layer}.bias"):
+            same.pop(name, None)
+            theirs = checkpoint.state_dict.get(name)
+            if theirs is not None and theirs.shape[1:] == own[name].shape[1:]:
+                last[name] = _rows_by_name(own[name], info.classes, theirs, before.classes)
     encoder = {name for name in own if name.startswith("encoder.")}
     if not encoder <= same.keys():
         raise UserError(
             f"{weights} holds {checkpoint.spec.name}, whose encoder does not fit {info.model}: choose the same width"
         )
-    network.load_state_dict(own | same)
+    network.load_state_dict(own | same | last)
     beyond = len(same) - len(encoder)
     line = f"starting from {weights}: the encoder and {beyond} of {len(own) - len(encoder)} other tensors"
-    before = checkpoint.info
-    if len(same) == len(own) and before.classes != info.classes:
-        line += f"; the last layer, too, though its classes were others ({', '.join(before.classes[:_SHOWN])}, …)"
+    if last:
+        known = [name for name in info.classes if name in before.classes]
+        line += f"; of the last layer what belongs to {_listed(known)}" if known else "; no class has the same name"
     if other := info.preprocessing.differing_values(before.preprocessing):
         settings = ", ".join(f"{name} {getattr(before.preprocessing, name)}" for name in other)
         line += f"; they have seen pictures with {settings}, and learn more easily if the recipe has the same"
     return line
 
 
+def _rows_by_name(own: Tensor, classes: Sequence[str], theirs: Tensor, before: Sequence[str]) -> Tensor:
+    """The rows of the last layer, or values of its bias: those of classes with the same name, 0 for the rest."""
+    rows = torch.zeros_like(own)
+    for place, name in enumerate(classes):
+        if name in before:
+            rows[place] = theirs[before.index(name)]
+    return rows
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
 def _load(model: str, weights: str, weights_dir: Path | None) -> Checkpoint:
-    if is_model_name(weights):
-        return load_checkpoint(fetch(find_weights(weights), weights_dir))
     if f"{model}.{weights}" in catalogue():
         return load_checkpoint(fetch(catalogue()[f"{model}.{weights}"], weights_dir))
-    return load_checkpoint(weights)
+    if is_checkpoint(weights) or weights.partition(".")[0] not in MODELS:
+        return load_checkpoint(weights)
+    return load_checkpoint(fetch(find_weights(weights), weights_dir))

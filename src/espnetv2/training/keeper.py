@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -18,37 +17,57 @@ from espnetv2.training.folder import MetricsFile, Row, RunFolder, writing
 from espnetv2.training.module import LOSS_CHECK_STEPS, TrainingModule
 from espnetv2.training.plots import draw_samples, plot_curves
 from espnetv2.training.progress import Progress
+from espnetv2.training.recipe import Recipe
 from espnetv2.weights.checkpoint import save_checkpoint
 
 FLUSH_STEPS = 10
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class StoppedError(Exception):
-    """The run was asked to stop (SIGTERM), and has saved its state."""
+    """The run was asked to stop, and has saved its state.
+
+    Args:
+        number: of the signal that asked.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}")
+        self.number = number
 
 
 class StopSignal:
-    """Remembers a SIGTERM instead of dying of it; a context manager."""
+    """Remembers a SIGTERM or a Ctrl-C instead of dying of it; a second Ctrl-C is not waited with. A context manager.
+
+    Attributes:
+        received: number of the signal, or None.
+    """
 
     def __init__(self) -> None:
-        self.received = False
-        self._before: Any = None
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
-        self._before = signal.getsignal(signal.SIGTERM)
+        self._before = {number: signal.getsignal(number) for number in _STOPPING}
         return self
 
     def take_over(self) -> None:
         """From here on remember, and be the only handler: Lightning's own ends the process before the state is saved."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._remember)
+            for number in _STOPPING:
+                signal.signal(number, self._remember)
 
     def __exit__(self, *_: object) -> None:
-        if threading.current_thread() is threading.main_thread() and self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._before.items():
+                # Python knows no handler that it has not set itself.
+                if handler is not None:
+                    signal.signal(number, handler)
 
-    def _remember(self, _: int, __: FrameType | None) -> None:
-        self.received = True
+    def _remember(self, number: int, _: FrameType | None) -> None:
+        self.received = number
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
 
 
 class Keeper(pl.Callback):
@@ -81,7 +100,8 @@ class Keeper(pl.Callback):
         """Take back the optimizer's state, open the files."""
         module = _training(pl_module)
         self._stop.take_over()
-        self._stop.received |= trainer.received_sigterm
+        if trainer.received_sigterm:
+            self._stop.received = signal.SIGTERM
         if self._kept is not None:
             module.restore_optimizer(self._kept)
         if trainer.is_global_zero:
@@ -111,10 +131,12 @@ class Keeper(pl.Callback):
         if module.step % module.steps_per_epoch == 0:
             return
         stopping = self._asked_to_stop(trainer)
-        if stopping or module.step % module.recipe.checkpoint_steps == 0:
+        # A validation can take minutes and fail: one step is all that is repeated then.
+        before_validation = (module.step + 1) % module.steps_per_epoch == 0 and _is_validated(module.epoch + 1, module.recipe)
+        if stopping or before_validation or module.step % module.recipe.checkpoint_steps == 0:
             self._save(trainer, module)
         if stopping:
-            raise StoppedError
+            raise self._stopped()
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -122,24 +144,30 @@ class Keeper(pl.Callback):
         module = _training(pl_module)
         module.check_loss()
         self._flush()
-        done = module.epoch
-        if done % module.recipe.validate_every == 0 or done == module.recipe.epochs:
+        if _is_validated(module.epoch, module.recipe):
             self._validate(trainer, module)
         self._save(trainer, module)
-        if self._asked_to_stop(trainer) and done < module.recipe.epochs:
-            raise StoppedError
+        if self._asked_to_stop(trainer) and module.epoch < module.recipe.epochs:
+            raise self._stopped()
 
-    @override
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Close the files, however the run ended."""
+    def close(self) -> None:
+        """Close the files and take the bar away, however the run ended: Lightning's own hook is for good ends alone."""
         if self._board is not None:
             self._board.close()
         if self._progress is not None:
             self._progress.close()
 
     def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        say: Callable[[], None] = self._progress.validated_batch if self._progress else lambda: None
-        loss, metrics = module.validate(say)
+        # Several processes may have different numbers of batches, so none can stop for itself.
+        alone = trainer.world_size == 1
+
+        def on_batch() -> None:
+            if self._progress is not None:
+                self._progress.validated_batch()
+            if alone and self._stop.received:
+                raise self._stopped()
+
+        loss, metrics = module.validate(on_batch)
         if not trainer.is_global_zero or self._metrics is None or self._progress is None:
             return
         epoch = module.epoch - 1
@@ -150,7 +178,7 @@ class Keeper(pl.Callback):
         for name, value in row.items():
             if name not in ("epoch", "step"):
                 self._board.add_scalar(f"epoch/{name}", value, module.step)
-        best = figures[module.recipe.metric]
+        best = metrics.score()
         if self._best is None or best > self._best:
             self._best = best
             info = self._info.model_copy(update={"metrics": {name: round(value, 4) for name, value in figures.items()}})
@@ -184,7 +212,15 @@ class Keeper(pl.Callback):
 
     def _asked_to_stop(self, trainer: pl.Trainer) -> bool:
         # One process may have heard the signal a step before another: all stop if any has.
-        return bool(trainer.strategy.reduce_boolean_decision(self._stop.received, all=False))
+        return bool(trainer.strategy.reduce_boolean_decision(self._stop.received is not None, all=False))
+
+    def _stopped(self) -> StoppedError:
+        return StoppedError(self._stop.received or signal.SIGTERM)
+
+
+def _is_validated(epochs: int, recipe: Recipe) -> bool:
+    """Whether there is a validation after so many epochs."""
+    return epochs % recipe.validate_every == 0 or epochs == recipe.epochs
 
 
 def _training(module: pl.LightningModule) -> TrainingModule:

@@ -272,7 +272,9 @@ class TrainingModule(pl.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         optimizer.load_state_dict(kept["optimizer"])
-        self.trainer.precision_plugin.load_state_dict(kept["precision"])
+        # Without 16-bit floats it had nothing to keep, with them it takes nothing that is empty.
+        if kept["precision"]:
+            self.trainer.precision_plugin.load_state_dict(kept["precision"])
 
     def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         if isinstance(self.model, SegmentationModel) and self.recipe.loss.auxiliary:
@@ -342,6 +344,7 @@ def _reduce_metrics(metrics: Metrics, device: torch.device) -> None:
         dist.all_reduce(counts)
         metrics.images = int(counts[-1])
     else:
+        assert metrics.among_five is not None
         counts = torch.from_numpy(np.append(metrics.counts.ravel(), metrics.among_five)).to(device)
         dist.all_reduce(counts)
         metrics.among_five = int(counts[-1])

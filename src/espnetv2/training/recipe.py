@@ -15,8 +15,12 @@ from espnetv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, T
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Range = tuple[Positive, Positive]
+
+
+_COMPUTES_NOTHING = {"workers", "checkpoint_steps"}
 
 
 class _Part(BaseModel):
@@ -30,7 +34,7 @@ class Optimizer(_Part):
     momentum: Share = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Of Adam and AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 4e-5
     decay_all: bool = True
@@ -141,7 +145,7 @@ class Recipe(_Part):
     """Learning rate of all else as a factor of ``lr``."""
     freeze_batch_norm: Literal["none", "encoder", "all"] = "none"
     """Whose batch normalisation keeps its statistics and parameters."""
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    ema_decay: Decay | None = None
     """Decay of the exponential moving average of the weights, which is then what is validated and kept."""
     gradient_clip: Positive | None = None
     """Largest norm of the gradient."""
@@ -168,6 +172,10 @@ class Recipe(_Part):
     def _agrees(self) -> Recipe:
         if self.schedule.name == "hybrid" and self.epochs <= 61:
             raise ValueError(f"the hybrid schedule turns linear in epoch 61, so {self.epochs} epochs are too few")
+        if self.optimizer.nesterov and not self.optimizer.momentum:
+            raise ValueError(
+                "optimizer.nesterov looks ahead by the momentum, which is 0: set optimizer.momentum, or leave it out"
+            )
         if self.task == "classification" and self.loss.jaccard:
             raise ValueError(f"loss.jaccard is {self.loss.jaccard}: classification has no regions to overlap, so leave it out")
         if self.task == "classification" and self.shrink_to is not None:
@@ -255,8 +263,8 @@ def changes(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
 
 
 def differences(before: Recipe, after: Recipe) -> list[str]:
-    """What changed from one recipe to another, a line per key."""
-    return [f"{key}: {old} -> {new}" for key, (old, new) in changes(before, after).items()]
+    """What changed from one recipe to another of what is computed, a line per key."""
+    return [f"{key}: {old} -> {new}" for key, (old, new) in changes(before, after).items() if key not in _COMPUTES_NOTHING]
 
 
 def _read(name: str) -> str:

@@ -169,7 +169,14 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
         except RuntimeError as error:
             if several and "closed by peer" in str(error):
                 raise UserError("another process of this run has stopped: its own message says why") from error
+            if "DataLoader worker" in str(error):
+                raise UserError(
+                    "a process that prepares pictures has died, as for want of memory (or of /dev/shm, in a container): go on "
+                    "with the same command, fewer of them (--set workers=0 for none) and --resume"
+                ) from error
             raise
+        finally:
+            keeper.close()
 
 
 def _plugins(*, several: bool, accelerator: str) -> list[Any]:

@@ -30,11 +30,12 @@ from espnetv2.weights.keys import Layout, StateDict, convert_official, is_offici
 METADATA_KEY = "espnetv2"
 # A few official training files hold NumPy scalars (the best score), which torch does not accept by itself.
 _HARMLESS: list[Any] = [np.dtype, np.float64(0).__reduce__()[0], type(np.dtype(np.float64)), type(np.dtype(np.float32))]
-_OUTPUT_LAYER: dict[Layout, str] = {
-    "classification": "classifier.weight",
-    "psp": "decoder.classify1.1.weight",
-    "pyramid": "decoder.pool1.expand.weight",
+OUTPUT_LAYERS: dict[Layout, str] = {
+    "classification": "classifier",
+    "psp": "decoder.classify1.1",
+    "pyramid": "decoder.pool1.expand",
 }
+"""Name of the layer that gives the logits, a row of it for each."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise UserError(f"{path}: {error}") from error
     spec = _recognise(path, layout, state_dict)
     state_dict = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state_dict.items()}
-    info = _info(path, metadata, spec, state_dict[_OUTPUT_LAYER[layout]].shape[0], official=official)
+    info = _info(path, metadata, spec, state_dict[f"{OUTPUT_LAYERS[layout]}.weight"].shape[0], official=official)
     return Checkpoint(path, spec, info, state_dict)
 
 
@@ -136,7 +137,7 @@ def _unwrap(path: Path, content: object) -> StateDict:
 
 
 def _recognise(path: Path, layout: Layout, state_dict: StateDict) -> ModelSpec:
-    needed = ("encoder.level1.conv.weight", "encoder.level2.down.act.weight", _OUTPUT_LAYER[layout])
+    needed = ("encoder.level1.conv.weight", "encoder.level2.down.act.weight", f"{OUTPUT_LAYERS[layout]}.weight")
     for name in needed:
         if name not in state_dict or 0 in (state_dict[name].ndim, state_dict[name].numel()):
             raise UserError(f'{path} is incomplete: it has no parameter "{name}"')
