@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from espnetv2 import images
 from espnetv2.errors import UserError
@@ -57,6 +58,26 @@ def test_the_exif_rotation_is_applied() -> None:
     assert found.size == (20, 40)
     assert np.asarray(found)[5, 10].min() > 200
     assert np.asarray(found)[35, 10].max() < 50
+
+
+def test_odd_entries_beside_the_orientation_do_not_matter() -> None:
+    """A width stored as text, as Pillow cannot write it again."""
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI4s", 0x0100, 2, 1, b"1")
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    content = encoded(Image.new("RGB", (40, 20)), "JPEG", exif=exif)
+    with Image.open(io.BytesIO(content)) as opened, pytest.raises(struct.error):
+        ImageOps.exif_transpose(opened)
+    assert read_picture(content).size == (20, 40)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(picture(5, 3), "PNG", exif=exif)
+    with Image.open(io.BytesIO(content)) as opened:
+        expected = ImageOps.exif_transpose(opened)
+    assert np.array_equal(np.asarray(read_picture(content)), np.asarray(expected))
 
 
 def test_of_an_animation_the_first_frame_is_taken() -> None:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import io
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from espnetv2.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 LARGEST_PIXELS = 500_000_000
+_TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
 _WIDE = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 _pillow_limit = threading.Lock()
 
@@ -48,7 +59,8 @@ def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
         raise UserError(f"{label}: not a picture that can be decoded; convert it to PNG or JPEG") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{label}: more than {LARGEST_PIXELS // 10**6} million pixels; cut it into parts") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except Exception as error:
+        # A damaged file can break the decoder anywhere.
         raise UserError(f"{label}: the picture is damaged or truncated ({error})") from error
 
 
@@ -58,7 +70,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
     Raises:
         ValueError: floating-point pixels, whose range is not defined.
     """
-    picture = ImageOps.exif_transpose(picture)
+    picture = upright(picture)
     if picture.mode == "F":
         raise ValueError("floating-point pixels have no defined range; save it with 8 or 16 bits")
     if picture.mode in _WIDE:
@@ -68,6 +80,20 @@ def as_rgb(picture: Image.Image) -> Image.Image:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def is_picture_file(path: Path) -> bool:
+    """Whether this is a file that is called like a picture, and not hidden: macOS leaves ``._name.jpg`` beside others."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """A copy, turned and mirrored as the EXIF orientation says, where that can be read."""
+    how: Image.Transpose | None = None
+    # Pillow's own exif_transpose writes the EXIF anew as well, which fails for the odd entries of some cameras.
+    with suppress(Exception):
+        how = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    return picture.copy() if how is None else picture.transpose(how)
 
 
 def picture_from_array(array: npt.NDArray[np.generic]) -> Image.Image:

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from espnetv2.data import check
 from espnetv2.data.check import check_split, contact_sheet
 from espnetv2.data.layouts import open_dataset
 from helpers import Run, make_folders, make_shapes, picture
@@ -63,6 +65,17 @@ def test_a_single_class_is_an_error(tmp_path: Path) -> None:
     assert "at least two classes are needed" in check_split(open_dataset("masks", tmp_path, "val")).errors[0]
 
 
+def test_a_rare_class_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of six masks the first and the last, which a quick look sees, are all background."""
+    make_shapes(tmp_path)
+    for name in ("0", "5"):
+        Image.new("RGB", (48, 32)).save(tmp_path / f"masks/train/{name}.png")
+    monkeypatch.setattr(check, "QUICK_SAMPLES", 2)
+    report = check_split(open_dataset("masks", tmp_path, "train"), quick=True)
+    assert report.errors == []
+    assert report.looked_at == 6
+
+
 def test_classification(tmp_path: Path) -> None:
     make_folders(tmp_path)
     (tmp_path / "val/dark/0.png").write_bytes(b"")
@@ -96,3 +109,17 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out2", "--split", "val")
     assert "unknown label values: (9, 9, 9) in 6 files" in done.stderr
     assert run("check-data", "--data", tmp_path / "data", "--split", "test").code == 2
+
+
+def test_names_and_folders_are_shown_as_they_are(run: Run, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "data")
+    description = tmp_path / "data/dataset.yaml"
+    description.write_text(description.read_text().replace("disc", "'[/disc]'"))
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder / "val").rename(tmp_path / "data" / folder / "b")
+        (tmp_path / "data" / folder / "a").mkdir()
+        (tmp_path / "data" / folder / "b").rename(tmp_path / "data" / folder / "a/b")
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out", "--split", "a/b")
+    assert done.code == 0, done.stderr
+    assert "[/disc]" in done.stdout
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_b.png"]

@@ -109,6 +109,14 @@ def test_ones_own_with_index_masks_and_numbers_of_its_own(tmp_path: Path) -> Non
         ("classes: [a, a, b]", "names a class twice"),
         ("classes: [a, b]\nignore_index: -1", "ignore_index: input should be greater"),
         ("classes: [a]", "names 1 classes: two to 255"),
+        (
+            "classes: [void, a, b]\nignore_index: 0",
+            r'0 is the mask value of "void" and ignore_index as well: .*classes: \{1: a, 2: b\}',
+        ),
+        (
+            "classes: [a, b]\npalette: [[0, 0, 0], [9, 9, 9]]\nignore_colours: [[9, 9, 9]]",
+            r"\[9, 9, 9\] is the colour of a class and one of ignore_colours",
+        ),
         ("classes: [a, b]\npalette: [[0, 0, 0]]", "1 colours for 2 classes"),
         ("classes: [a, b]\npalette: [[0, 0, 0], [0, 0, 0]]", "the same colour"),
         ("classes: [a, b]\npalette: ['#00', '#11']", "is no colour"),
@@ -121,6 +129,13 @@ def test_a_wrong_description_is_told(tmp_path: Path, text: str, message: str) ->
     (tmp_path / "dataset.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
         open_dataset("masks", tmp_path, "val")
+
+
+def test_black_and_white_have_values_of_their_own(tmp_path: Path) -> None:
+    write_picture(tmp_path / "images/val/a.jpg")
+    write_mask(tmp_path / "masks/val/a.png", [[0, 255], [255, 0]])
+    (tmp_path / "dataset.yaml").write_text("classes: {0: ground, 255: thing}\n")
+    assert segmentation("masks", tmp_path).mask(0).tolist() == [[0, 1], [1, 0]]
 
 
 def test_an_rgb_mask_without_a_palette_is_recognised(tmp_path: Path) -> None:
@@ -202,6 +217,13 @@ def test_folders_called_by_wordnet_number_are_named(tmp_path: Path) -> None:
     assert data.labels.classes == ("tench", "parachute")
 
 
+def test_a_readme_and_a_download_are_no_data_set(tmp_path: Path) -> None:
+    make_folders(tmp_path)
+    (tmp_path / "LOC_synset_mapping.txt").write_text("n01440764 tench, Tinca tinca\n")
+    write_shard(tmp_path / "imagenette2-160.tar", {"readme.txt": b"pictures"})
+    assert open_dataset("auto", tmp_path, "train").layout == "imagefolder"
+
+
 def test_one_class_is_too_few(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has 1 class folders: at least two are needed"):
         open_dataset("imagefolder", make_folders(tmp_path, classes=("only",)), "train")
@@ -226,6 +248,8 @@ def test_shards_for_classification(tmp_path: Path) -> None:
     for number in range(2):
         files = {}
         for sample in range(3):
+            # What macOS puts beside a file.
+            files[f"._s{number}{sample}.jpg"] = b""
             files[f"s{number}{sample}.jpg"] = encoded(picture(10 + sample, 8), "JPEG")
             files[f"s{number}{sample}.cls"] = str(sample % 2).encode()
         write_shard(tmp_path / f"train-{number:04d}.tar", files)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from espnetv2 import Predictor, create_model
 from espnetv2.data.layouts import open_dataset
 from espnetv2.errors import UserError
+from espnetv2.evaluation import plots
 from espnetv2.evaluation.evaluate import PredictorOptions, evaluate, evaluate_on_devices
 from espnetv2.inference.results import SegmentationResult
 from espnetv2.info import ModelInfo
@@ -58,6 +60,37 @@ def test_labels_are_compared_at_their_own_resolution(shapes_file: Path, tmp_path
             mask.resize((96, 64), Image.Resampling.NEAREST).save(path)
     metrics = evaluate(Predictor(shapes_file), open_dataset("masks", tmp_path, "val", mask_scale=2))
     assert metrics.counts.sum() == 6 * 96 * 64
+
+
+def test_a_mask_of_another_size_is_told(run: Run, shapes_file: Path, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "data")
+    Image.new("RGB", (32, 48)).save(tmp_path / "data/masks/val/3.png")
+    done = run("evaluate", shapes_file, "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "3.png is 32x48 but its picture 48x32: make them the same size" in done.stderr
+    Image.new("RGB", (48, 32)).save(tmp_path / "data/masks/val/3.png")
+    done = run("evaluate", shapes_file, "--data", tmp_path / "data", "--out", tmp_path / "out", "--mask-scale", 0.5)
+    assert "or state the factor with --mask-scale" in done.stderr
+
+
+def test_what_cannot_be_compared_leaves_nothing(run: Run, shapes_file: Path, tmp_path: Path) -> None:
+    make_folders(tmp_path / "c")
+    done = run("evaluate", shapes_file, "--data", tmp_path / "c", "--out", tmp_path / "out")
+    assert done.code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_plots_that_cannot_be_written_do_not_cost_the_figures(
+    run: Run, shapes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(plots, "plot_confusion", full)
+    done = run("evaluate", shapes_file, "--data", make_shapes(tmp_path / "s"), "--out", tmp_path / "out")
+    assert done.code == 0
+    assert "mean IoU" in done.stdout
+    assert "no plots: [Errno 28] No space left on device" in done.stderr
 
 
 def test_several_processes_give_the_same_figures(shapes_file: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ def folder(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(8, 6).save(path)
     (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    # What macOS puts beside a file.
+    (tmp_path / "photos" / "._b.png").write_bytes(b"no picture")
     return tmp_path / "photos"
 
 

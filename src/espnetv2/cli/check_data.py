@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from espnetv2.errors import UserError
 
 if TYPE_CHECKING:
     from espnetv2.data.check import Report
+    from espnetv2.data.dataset import LabelledData
 
 
 def check_data(
@@ -31,9 +33,9 @@ def check_data(
 
     Ends with exit code 2 where something makes training impossible.
     """
-    from espnetv2.data.check import check_split, contact_sheet
+    from espnetv2.data.check import check_split
     from espnetv2.data.layouts import open_dataset
-    from espnetv2.files import atomic_path, writable_folder
+    from espnetv2.files import writable_folder
 
     opened = [open_dataset(dataset, data, name, mask_scale=mask_scale) for name in split or ("train", "val")]
     writable_folder(out)
@@ -43,10 +45,7 @@ def check_data(
             task = progress.add_task(f"checking {labelled.split}", total=len(labelled))
             report = check_split(labelled, on_image=partial(progress.advance, task))
         reports.append(report)
-        sheet = out / f"{labelled.split}.png"
-        with suppress(UserError), atomic_path(sheet) as path:
-            # Where nothing can be drawn, the report says why.
-            contact_sheet(labelled).save(path)
+        sheet = _draw(labelled, out / f"{labelled.split.replace('/', '_').replace(os.sep, '_')}.png")
         if not json:
             _print_report(report, sheet)
     if json:
@@ -57,12 +56,24 @@ def check_data(
     return 2 if problems else 0
 
 
-def _print_report(report: Report, sheet: Path) -> None:
+def _draw(labelled: LabelledData, sheet: Path) -> Path | None:
+    from espnetv2.data.check import contact_sheet
+    from espnetv2.files import atomic_path
+
+    # Where nothing can be drawn, the report says why.
+    with suppress(UserError), atomic_path(sheet) as path:
+        contact_sheet(labelled).save(path)
+        return sheet
+    return None
+
+
+def _print_report(report: Report, sheet: Path | None) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     console = stdout()
     sizes = ", ".join(f"{w}x{h} ({count})" for (w, h), count in report.sizes.most_common(5))
-    console.print(f"{report.split}: {report.images} pictures, layout {report.layout}", highlight=False)
+    console.print(f"{report.split}: {report.images} pictures, layout {report.layout}", highlight=False, markup=False)
     console.print(f"  sizes: {sizes}{', …' if len(report.sizes) > 5 else ''}", highlight=False)
     if report.unlabelled:
         console.print(f"  pixels without a class: {report.unlabelled:.1%}", highlight=False)
@@ -70,9 +81,9 @@ def _print_report(report: Report, sheet: Path) -> None:
     table.add_column("  class")
     table.add_column("share", justify="right")
     for name, share in report.frequencies.items():
-        table.add_row(f"  {name}", f"{share:.2%}")
+        table.add_row(Text(f"  {name}"), f"{share:.2%}")
     console.print(table)
     for warning in report.warnings:
         console.print(f"  note: {warning}", highlight=False, markup=False, soft_wrap=True)
-    if sheet.is_file():
+    if sheet is not None:
         console.print(f"  contact sheet: {sheet}", highlight=False, markup=False, soft_wrap=True)

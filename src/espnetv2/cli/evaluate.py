@@ -39,21 +39,21 @@ def evaluate(
     A prediction is what `predict` gives; a class map is compared at the label's own resolution. Figures are in percent.
     """
     from espnetv2.data.layouts import open_dataset
-    from espnetv2.evaluation.evaluate import PredictorOptions, evaluate, evaluate_on_devices
+    from espnetv2.evaluation.evaluate import PredictorOptions, check_classes, evaluate, evaluate_on_devices
     from espnetv2.files import writable_folder
     from espnetv2.preprocessing import parse_size
 
     labelled = open_dataset(dataset, data, split, mask_scale=mask_scale)
     wanted = parse_size(size) if size else None
     choices = PredictorOptions(model, weights, device, wanted, batch, weights_dir, not no_accelerate, backend)
+    predictor = choices.make()
+    check_classes(predictor.info, labelled)
+    writable_folder(out)
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=len(labelled))
         if devices == 1:
-            predictor = choices.make()
-            writable_folder(out)
             metrics = evaluate(predictor, labelled, lambda: progress.advance(task))
         else:
-            writable_folder(out)
             metrics = evaluate_on_devices(choices, labelled, devices, lambda: progress.advance(task))
     report = {"model": model, "dataset": labelled.layout, "split": split, **metrics.report()}
     plots = _plot(metrics, out)
@@ -70,7 +70,7 @@ def _plot(metrics: Metrics, out: Path) -> list[Path]:
     try:
         plot_confusion(metrics, confusion)
         plot_per_class(metrics, per_class)
-    except MissingPackageError as error:
+    except (MissingPackageError, OSError) as error:
         stderr().print(f"espnetv2: no plots: {error}", markup=False, highlight=False, soft_wrap=True)
         return []
     return [confusion, per_class]
@@ -78,17 +78,17 @@ def _plot(metrics: Metrics, out: Path) -> list[Path]:
 
 def _print_table(report: dict[str, Any], plots: list[Path]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     segmentation = "miou" in report
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class")
     table.add_column("IoU, %" if segmentation else "accuracy, %", justify="right")
     for name, value in report["per_class_iou" if segmentation else "per_class_accuracy"].items():
-        table.add_row(name, "does not occur" if value is None else f"{value:.2f}")
+        table.add_row(Text(name), "does not occur" if value is None else f"{value:.2f}")
     stdout().print(table)
-    keys = ("miou", "pixel_accuracy") if segmentation else ("top1", "top5")
     names = {"miou": "mean IoU", "pixel_accuracy": "pixel accuracy", "top1": "top-1", "top5": "top-5"}
-    figures = ", ".join(f"{names[key]} {report[key]:.2f} %" for key in keys)
+    figures = ", ".join(f"{name} {report[key]:.2f} %" for key, name in names.items() if key in report)
     stdout().print(f"\n{figures}, {report['images']} pictures", highlight=False)
     if report.get("absent"):
         stdout().print(f"without a label: {', '.join(report['absent'])}", highlight=False, markup=False)

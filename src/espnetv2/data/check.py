@@ -22,7 +22,6 @@ from espnetv2.labels import distinct_palette
 SHOWN_FILES = 5
 QUICK_SAMPLES = 24
 THREADS = 2
-SIZE_TOLERANCE = 0.02
 OnImage = Callable[[], None]
 
 
@@ -74,7 +73,7 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
 
     Args:
         data: the split.
-        quick: look at a few pictures spread over the split, not at all.
+        quick: look at a few pictures spread over the split, and at all only if these do not show two classes.
         on_image: called after each picture.
     """
     report = Report(data.layout, data.split, len(data))
@@ -97,10 +96,12 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
                 unknown.setdefault(value, []).append(finding.name)
             on_image()
     if isinstance(data, ClassificationData):
-        totals[:] = 0
         totals = np.bincount([label for _, label in data.items], minlength=classes)
     elif unknown:
         report.errors.append(_unknown_values(data, unknown))
+    if quick and not report.errors and (totals[:classes] > 0).sum() < 2:
+        # A class may be rare.
+        return check_split(data)
     _count_classes(report, data, totals, complete=not quick)
     return report
 
@@ -162,17 +163,10 @@ def _look_at_mask(data: SegmentationData, index: int) -> _Finding:
     except UserError as error:
         return _Finding(error=str(error), name=image.name)
     finding = _Finding(size, np.bincount(classes.ravel(), minlength=256), None, frozenset(unknown), mask.name)
-    expected = (size[0] * data.mask_scale, size[1] * data.mask_scale)
-    found = (classes.shape[1], classes.shape[0])
-    # A stated factor rounds to whole pixels in either direction.
-    if any(
-        abs(a - b) > max(1.0, SIZE_TOLERANCE * b) if data.mask_scale != 1 else a != b
-        for a, b in zip(found, expected, strict=True)
-    ):
-        finding.error = (
-            f"{mask.name} is {found[0]}x{found[1]} but its picture {size[0]}x{size[1]}: "
-            "make them the same size, or state the factor with --mask-scale"
-        )
+    try:
+        data.check_size(index, size, (classes.shape[1], classes.shape[0]))
+    except UserError as error:
+        finding.error = str(error)
     return finding
 
 

@@ -15,6 +15,8 @@ from espnetv2.errors import UserError
 from espnetv2.images import read_picture
 from espnetv2.labels import Labels
 
+SIZE_TOLERANCE = 0.02
+
 
 @dataclass(frozen=True)
 class Blob:
@@ -75,14 +77,37 @@ class SegmentationData:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def mask(self, index: int) -> npt.NDArray[np.uint8]:
+    def mask(self, index: int, picture: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
         """Class of every pixel (H, W), 255 where there is none.
 
+        Args:
+            index: which.
+            picture: width and height of its picture, which the mask is then seen to cover.
+
         Raises:
-            UserError: the mask is damaged or holds unknown values.
+            UserError: the mask is damaged, holds unknown values or is of another size than its picture.
         """
         blob = self.pairs[index][1]
-        return self.codec.decode(blob.read(), blob.name)
+        classes = self.codec.decode(blob.read(), blob.name)
+        if picture is not None:
+            self.check_size(index, picture, (classes.shape[1], classes.shape[0]))
+        return classes
+
+    def check_size(self, index: int, picture: tuple[int, int], mask: tuple[int, int]) -> None:
+        """See that a mask is as large as its picture, but for ``mask_scale``; width and height of each.
+
+        Raises:
+            UserError: it is not.
+        """
+        exact = self.mask_scale == 1
+        for found, side in zip(mask, picture, strict=True):
+            expected = side * self.mask_scale
+            # A stated factor rounds to whole pixels in either direction.
+            if abs(found - expected) > (0 if exact else max(1.0, SIZE_TOLERANCE * expected)):
+                raise UserError(
+                    f"{self.pairs[index][1].name} is {mask[0]}x{mask[1]} but its picture {picture[0]}x{picture[1]}: "
+                    "make them the same size, or state the factor with --mask-scale"
+                )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from espnetv2.errors import UserError
+from espnetv2.images import upright
 from espnetv2.labels import CITYSCAPES_LABEL_IDS, IGNORE, Colour
 
 MAX_CLASSES = 255
@@ -56,8 +57,8 @@ class MaskCodec:
         """
         try:
             with Image.open(io.BytesIO(content)) as opened:
-                mask: Image.Image = opened
-                mask.load()
+                opened.load()
+                mask = upright(opened)
                 if mask.mode in ("LA", "La", "PA"):
                     mask = mask.getchannel(0)
                 kinds = _COLOUR_MODES if self.colours is None else _COLOUR_MODES | _GREY_MODES
@@ -65,9 +66,12 @@ class MaskCodec:
                 pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
         except UnidentifiedImageError as error:
             raise UserError(f"{name}: the mask is damaged or no picture") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:
+            # A damaged file can break the decoder anywhere.
             raise UserError(f"{name}: the mask is damaged or no picture ({error})") from error
         if not colourful:
+            if pixels.dtype.kind == "f" and not (np.isfinite(pixels) & (pixels == np.trunc(pixels))).all():
+                raise UserError(f"{name}: the mask holds fractions, but class numbers are expected: save it as whole numbers")
             return self._from_values(pixels.astype(np.int64))
         if self.colours is not None:
             return self._from_colours(pixels, self.colours)
@@ -98,7 +102,7 @@ class MaskCodec:
 
     def _from_values(self, values: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], set[int]]:
         classes = self._table[values.clip(0, 65_535)]
-        unknown = classes == _UNKNOWN
+        unknown = (classes == _UNKNOWN) | (values < 0) | (values > 65_535)
         found = {int(value) for value in np.unique(values[unknown])} if unknown.any() else set()
         return np.where(unknown, IGNORE, classes).astype(np.uint8), found
 

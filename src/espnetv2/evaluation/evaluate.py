@@ -90,7 +90,7 @@ def evaluate(predictor: Predictor, data: LabelledData, on_image: OnImage = lambd
     A prediction is what ``predict`` gives, made at the label's own resolution.
 
     Raises:
-        UserError: the classes disagree, or a file cannot be decoded.
+        UserError: the classes disagree, a file cannot be decoded, or a mask is of another size than its picture.
     """
     check_classes(predictor.info, data)
     return _evaluate_part(predictor, data, range(len(data)), on_image)
@@ -135,8 +135,8 @@ def _evaluate_part(predictor: Predictor, data: LabelledData, part: range, on_ima
     if isinstance(data, SegmentationData):
         pixels = SegmentationMetrics(data.labels.classes)
         outputs = predictor.outputs(_stream([data.pairs[index][0] for index in part]))
-        for index, (_, _, logits) in zip(part, outputs, strict=True):
-            labels = data.mask(index)
+        for index, (_, picture, logits) in zip(part, outputs, strict=True):
+            labels = data.mask(index, picture.size)
             pixels.update(labels, predictor.class_map(logits, (labels.shape[0], labels.shape[1])))
             on_image()
         return pixels

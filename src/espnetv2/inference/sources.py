@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.images import IMAGE_SUFFIXES, as_rgb, picture_from_array, read_picture
+from espnetv2.images import as_rgb, is_picture_file, picture_from_array, read_picture
 from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
 
 Source: TypeAlias = str | Path | int | Image.Image | npt.NDArray[np.generic]
@@ -152,7 +152,8 @@ def _expand(source: Source, number: int, exclude: Path | None) -> list[_Entry]:
 def _convert(picture: Image.Image, name: str) -> Image.Image:
     try:
         return as_rgb(picture)
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
+        # A damaged file can break the decoder anywhere.
         raise UserError(f"{name}: the picture is damaged or truncated ({error})") from error
 
 
@@ -182,7 +183,7 @@ def _without(paths: list[Path], exclude: Path | None) -> list[Path]:
 
 
 def _pictures_in(folder: Path, exclude: Path | None) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.rglob("*") if is_picture_file(path))
     kept = found if exclude is None or exclude.resolve() == folder.resolve() else _without(found, exclude)
     if not kept:
         raise UserError(f'no picture in the folder "{folder}": it needs files such as .jpg or .png')

@@ -23,10 +23,12 @@ LAYOUTS = {
     "voc": Layout(voc.matches, voc.open_split),
     "camvid": Layout(camvid.matches, camvid.open_split),
     "masks": Layout(masks.matches, masks.open_split),
-    "webdataset": Layout(shards.matches, shards.open_split),
     "list": Layout(lists.matches, lists.open_split),
     "imagefolder": Layout(imagefolder.matches, imagefolder.open_split),
+    "webdataset": Layout(shards.matches, shards.open_split),
 }
+"""In the order in which a folder is compared with them: a data set's download may lie beside what it held."""
+
 AUTO = "auto"
 
 

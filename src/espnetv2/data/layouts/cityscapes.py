@@ -19,7 +19,7 @@ def train_id_codec() -> MaskCodec:
 
 
 def label_id_codec() -> MaskCodec:
-    """Masks of labelIds, 0 to 33; those that are not evaluated become 255, as does the licence plate's -1."""
+    """Masks of labelIds, 0 to 33; those that are not evaluated become 255, as which files hold the licence plate's -1."""
     values = dict.fromkeys((*range(34), 255), IGNORE) | {value: index for index, value in enumerate(CITYSCAPES_LABEL_IDS)}
     return MaskCodec(values, hint="Cityscapes labelIds are 0 to 33, and 255")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from espnetv2.data.dataset import Blob, file_blob
 from espnetv2.errors import UserError, nearest
-from espnetv2.images import IMAGE_SUFFIXES
+from espnetv2.images import is_picture_file
 
 
 def read_text(path: Path) -> str:
@@ -41,7 +41,7 @@ def pictures_below(folder: Path) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    found = sorted(path for path in folder.rglob("*") if _is_picture(path))
+    found = sorted(path for path in folder.rglob("*") if is_picture_file(path))
     if not found:
         raise UserError(f"no picture below {folder}: it needs files such as .jpg or .png")
     return found
@@ -49,13 +49,9 @@ def pictures_below(folder: Path) -> list[Path]:
 
 def masks_in(folder: Path, ending: str = "") -> dict[str, Path]:
     """Mask files in a folder by name, without ``ending`` and suffix; of two of a name the .png, which loses nothing."""
-    paths = (path for path in folder.rglob(f"*{ending}.*") if _is_picture(path) and path.stem.endswith(ending))
+    paths = (path for path in folder.rglob(f"*{ending}.*") if is_picture_file(path) and path.stem.endswith(ending))
     ordered = sorted(paths, key=lambda path: (path.suffix.lower() == ".png", path))
     return {path.stem.removesuffix(ending): path for path in ordered}
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def pair(pictures: Iterable[tuple[str, Path]], masks: Mapping[str, Path], where: Path) -> list[tuple[Blob, Blob]]:

@@ -46,10 +46,13 @@ class Description(BaseModel):
         names = tuple(self.classes.values() if isinstance(self.classes, dict) else self.classes)
         return Labels(names, tuple(self.palette) if self.palette else distinct_palette(len(names)))
 
+    def class_values(self) -> list[int]:
+        """The mask value of each class."""
+        return list(self.classes) if isinstance(self.classes, dict) else list(range(len(self.classes)))
+
     def codec(self) -> MaskCodec:
         """How masks of this data set are read."""
-        values = list(self.classes) if isinstance(self.classes, dict) else range(len(self.classes))
-        by_value = {int(value): index for index, value in enumerate(values)}
+        by_value = {value: index for index, value in enumerate(self.class_values())}
         colours: dict[Colour, int] | None = None
         if self.palette and self.rgb_masks is not False:
             colours = dict.fromkeys(self.ignore_colours, IGNORE) | {colour: i for i, colour in enumerate(self.palette)}
@@ -80,7 +83,24 @@ def read_description(root: Path) -> Description:
         raise UserError(f"{path} has {len(description.palette)} colours for {count} classes: give one each")
     if description.palette is not None and len(set(description.palette)) != count:
         raise UserError(f"{path} gives two classes the same colour: give each its own")
+    _check_ignored(path, description)
     return description
+
+
+def _check_ignored(path: Path, description: Description) -> None:
+    """See that no class is left out and learnt at once."""
+    values = description.class_values()
+    # Left at 255, it gives way to a class: black and white masks have one of that value.
+    if "ignore_index" in description.model_fields_set and description.ignore_index in values:
+        name = description.labels().classes[values.index(description.ignore_index)]
+        others = {value: other for value, other in zip(values, description.labels().classes, strict=True) if other != name}
+        raise UserError(
+            f'{path}: {description.ignore_index} is the mask value of "{name}" and ignore_index as well: give the classes by '
+            f"their values, without it:  classes: {yaml.safe_dump(others, default_flow_style=True, sort_keys=False).strip()}"
+        )
+    for colour in description.ignore_colours:
+        if colour in (description.palette or ()):
+            raise UserError(f"{path}: {list(colour)} is the colour of a class and one of ignore_colours as well: choose one")
 
 
 def _colour(text: str) -> tuple[int, int, int]:

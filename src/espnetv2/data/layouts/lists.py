@@ -11,6 +11,7 @@ from espnetv2.data.layouts.description import FILE, read_description
 from espnetv2.data.layouts.voc import voc_codec
 from espnetv2.data.masks import MaskCodec
 from espnetv2.errors import UserError, nearest
+from espnetv2.images import IMAGE_SUFFIXES
 from espnetv2.labels import CITYSCAPES, VOC, Labels
 
 
@@ -29,7 +30,7 @@ def open_split(root: Path, split: str) -> SegmentationData:
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
-        names = [name.strip().lstrip("/") for name in line.split(",")]
+        names = _names(line)
         if len(names) != 2:
             raise UserError(f'{path}, line {number}: "{line}" is not of the form image,label')
         for name in names:
@@ -55,6 +56,12 @@ def _classes(root: Path, mask: str) -> tuple[Labels, MaskCodec]:
     raise UserError(f"the classes of {mask} are not known: name them in {root / FILE}")
 
 
+def _names(line: str) -> list[str]:
+    return [name.strip().lstrip("/") for name in line.split(",")]
+
+
 def _is_list(path: Path) -> bool:
     with path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline().count(",") == 1
+        names = _names(file.readline())
+    # A comma is in many a text.
+    return len(names) == 2 and all(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)

@@ -50,9 +50,9 @@ def _read_index(path: Path) -> list[Sample]:
     try:
         with tarfile.open(path, "r:") as shard:
             for member in shard:
-                if not member.isfile():
-                    continue
                 folder, _, name = member.name.rpartition("/")
+                if not member.isfile() or name.startswith("."):
+                    continue
                 key, _, kind = name.partition(".")
                 blob = Blob(f"{path}:{member.name}", path, member.offset_data, member.size)
                 samples.setdefault(f"{folder}/{key}", {})[kind.lower()] = blob
