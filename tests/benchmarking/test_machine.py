@@ -69,6 +69,12 @@ def test_this_machine() -> None:
     assert "perf_counter" in found.clock
 
 
+def test_what_pip_left_over_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "odd-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "torch" in describe(torch.device("cpu"), 2, ()).versions
+
+
 def test_psutil_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
     with pytest.raises(MissingPackageError, match=r"psutil.*espnetv2\[benchmark\]"):

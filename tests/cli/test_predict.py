@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -79,6 +81,28 @@ def test_label_ids(run: Run, segmentation_file: Path, classification_file: Path,
     done = run("predict", tmp_path / "a.png", "--model", classification_file, "--out", tmp_path / "no", "--label-ids")
     assert_one_line_error(done, "--label-ids needs weights with the Cityscapes classes")
     assert not (tmp_path / "no").exists()
+
+
+def test_label_ids_of_a_video_are_refused_at_once(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    done = run("predict", tmp_path / "clip.mp4", "--out", tmp_path / "out", "--label-ids")
+    assert_one_line_error(done, "--label-ids is for pictures")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_the_terminal_cannot_show(segmentation_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    picture(50, 40).save(tmp_path / "in/日本.png")
+    program = [sys.executable, "-m", "espnetv2", "predict", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--model"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    done = subprocess.run([*program, str(segmentation_file)], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "\\u65e5\\u672c.png ->" in done.stdout
+
+
+def test_a_path_that_may_not_be_looked_at(run: Run) -> None:
+    done = run("predict", "a" * 300 + ".jpg")
+    assert_one_line_error(done, "File name too long")
 
 
 def test_a_source_is_never_written_over(run: Run, segmentation_file: Path, tmp_path: Path) -> None:

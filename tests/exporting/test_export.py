@@ -11,17 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+import torch
 
 import espnetv2
+from espnetv2.data.layouts import open_dataset
 from espnetv2.errors import UserError
+from espnetv2.evaluation.evaluate import evaluate
 from espnetv2.exporting import verification
 from espnetv2.exporting.export import Exported, export
 from espnetv2.factory import create_model
 from espnetv2.inference.predictor import Predictor
 from espnetv2.inference.results import ClassificationResult, SegmentationResult
 from espnetv2.models.network import Network
+from espnetv2.runtimes.description import Description
 from espnetv2.runtimes.runtime import open_runtime
-from helpers import picture
+from helpers import make_folders, picture
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 
@@ -128,6 +132,10 @@ def test_classification(classification_file: Path, tmp_path: Path) -> None:
         assert [value for _, value in found] == pytest.approx([value for _, value in wanted], rel=1e-3)
     done = written(network, tmp_path / "classes", "onnx", output="classes")
     assert ranking(Predictor(done.path), picture(80, 70)) == ((wanted[0][0], 1.0),)
+    data = open_dataset("imagefolder", make_folders(tmp_path / "data", classes=tuple("abcdefg")), "val")
+    # One class is no ranking of five.
+    assert evaluate(Predictor(done.path), data).summary().keys() == {"top1"}
+    assert evaluate(Predictor(classification_file), data).summary().keys() == {"top1", "top5"}
 
 
 def test_the_graph_of_one_size_computes_no_shapes(network: Network, tmp_path: Path) -> None:
@@ -151,6 +159,25 @@ def test_a_file_that_gives_something_else_is_not_kept(
     with pytest.raises(UserError, match=r"does not give what the network gives: .* % of the classes agree"):
         written(network, tmp_path / "out", "onnx", input="uint8")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_no_number_is_not_verified(network: Network) -> None:
+    """A runtime that gives NaN for noise alone, which is compared last."""
+    assert network.info is not None
+    description = Description(info=network.info, format="onnx", version="1")
+
+    class Broken:
+        def __init__(self) -> None:
+            self.description = description
+            self.calls = 0
+
+        def __call__(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            self.calls += 1
+            found: npt.NDArray[Any] = network(torch.from_numpy(images)).detach().numpy()
+            return found * np.nan if self.calls == 3 else found
+
+    with pytest.raises(UserError, match="logits differ by nan of the largest"):
+        verification.verify(network, Broken(), None)
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(network: Network, tmp_path: Path) -> None:

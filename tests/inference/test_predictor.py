@@ -78,6 +78,13 @@ def test_a_broken_picture_is_raised_or_told(segmentation_file: Path, tmp_path: P
         next(results)
 
 
+def test_the_model_that_is_given_stays_as_it_is(segmentation_file: Path) -> None:
+    network = create_model("espnetv2_seg_s0_5", weights=segmentation_file).train()
+    for accelerate in (False, True):
+        next(iter(Predictor(network, accelerate=accelerate)(picture(40, 30))))
+        assert all(module.training for module in network.modules())
+
+
 def test_a_model_without_training_cannot_predict() -> None:
     with pytest.raises(UserError, match="has no trained weights"):
         Predictor(create_model("espnetv2_s0_5"))

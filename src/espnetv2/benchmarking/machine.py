@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
@@ -150,12 +151,11 @@ def _processor() -> str:
 def _versions() -> dict[str, str]:
     from espnetv2 import __version__
 
-    installed = {_plain(found.metadata["Name"]): found.version for found in metadata.distributions()}
-    return {"espnetv2": __version__} | {name: installed[name] for name in PACKAGES if name in installed}
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "-")
+    versions = {"espnetv2": __version__}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _read(path: Path) -> str | None:

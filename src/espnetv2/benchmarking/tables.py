@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.table import Table
+from rich.text import Text
 
 from espnetv2.benchmarking.report import Check, Refusal, Report, Row
 
@@ -115,7 +116,7 @@ def _table(columns: list[_Column], rows: list[Row]) -> Table:
     for column in columns:
         table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(column.cell(row) or "" for column in columns))
+        table.add_row(*(Text(column.cell(row) or "") for column in columns))
     return table
 
 

@@ -41,6 +41,8 @@ def export(
 
     `predict` and `evaluate` take the file as their model. A file that does not give what the network gives is not kept.
     """
+    from rich.markup import escape
+
     from espnetv2.exporting.export import export
     from espnetv2.preprocessing import parse_size
 
@@ -57,7 +59,7 @@ def export(
             precision=precision,
             calibrate=calibrate,
             weights_dir=weights_dir,
-            say=status.update,
+            say=lambda line: status.update(escape(line)),
         )
     if json:
         print_json(_answer(done))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import Annotated
@@ -54,9 +55,16 @@ def _show_log() -> None:
         logger.addHandler(LogToStderr())
 
 
+def _print_anything() -> None:
+    """A name that the terminal's encoding lacks is shown by its numbers, and ends nothing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line and leave: 0 done, 1 partly done, 2 a mistake of the user's, 130 interrupted."""
     _show_log()
+    _print_anything()
     try:
         code = app(standalone_mode=False)
     except UserError as error:
@@ -70,6 +78,10 @@ def main() -> None:
         fail(f"this needs {error.name}, which is not installed: pip install espnetv2, or name an exported file as the model")
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: cannot be used ({error.strerror}): check its name and permissions")
     if code == INTERRUPTED:
         print("espnetv2: interrupted", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)

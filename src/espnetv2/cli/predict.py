@@ -53,6 +53,8 @@ def predict(
     from espnetv2.inference.sources import open_sources
 
     stream = open_sources(sources, exclude=out)
+    if label_ids and stream.count is None:
+        raise UserError("--label-ids is for pictures: leave it out, or the videos and cameras")
     predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir, backend, accelerate=not no_accelerate)
     if label_ids:
         _check_label_ids(predictor)
@@ -166,8 +168,6 @@ class _Job:
         return result.save(self.out)
 
     def _film(self, result: Result, videos: VideoSink) -> list[Path]:
-        if self.label_ids:
-            raise UserError(f"{result.source}: --label-ids is for pictures; leave it out for a video")
         self._spare_sources([videos.path(result)])
         return [videos.write(result)]
 

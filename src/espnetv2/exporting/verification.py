@@ -74,8 +74,9 @@ def verify(network: Network, runtime: Runtime, calibration: Calibration | None) 
     if description.precision != "int8":
         differences.append(_compare(network, runtime, _noise(description))[0])
     known = [difference for difference in differences if difference is not None]
-    found = Verification(len(pictures), max(known) if known else None, same / total)
-    if found.agreement < allowed.agreement or (found.difference or 0.0) > allowed.difference:
+    found = Verification(len(pictures), float(np.max(known)) if known else None, same / total)
+    # Asked this way round, a difference that is not a number fails.
+    if not (found.agreement >= allowed.agreement and (found.difference is None or found.difference <= allowed.difference)):
         shown = "" if found.difference is None else f", logits differ by {found.difference:.1e} of the largest"
         raise UserError(
             f"the {description.format} file does not give what the network gives: {100 * found.agreement:.2f} % of the classes "

@@ -30,7 +30,7 @@ class Predictor:
 
     Args:
         model: ``model.tag``; a model's name, for its default weights; a checkpoint file; a file of ``espnetv2.export``, which
-            its own runtime runs; or a model of ``espnetv2.create_model(..., weights=...)``.
+            its own runtime runs; or a model of ``espnetv2.create_model(..., weights=...)``, which is copied.
         weights: checkpoint file for the model's name.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         size: (height, width) of the network's input, instead of the weights' own.
