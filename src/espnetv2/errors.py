@@ -24,7 +24,10 @@ class MissingPackageError(UserError):
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package {package}, which is not installed: pip install 'espnetv2[{extra}]'")
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed: pip install 'espnetv2[{extra}]', "
+            f"or '.[{extra}]' in a checkout, for all of that kind"
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -75,7 +75,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torchvision", "safetensors"):
             raise
-        fail(f"this needs {error.name}, which is not installed: pip install espnetv2, or name an exported file as the model")
+        fail(
+            f"this needs {error.name}, which is not installed: pip install {error.name}, or name an exported file as the model"
+        )
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:

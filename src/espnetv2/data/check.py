@@ -190,7 +190,14 @@ def _count_classes(report: Report, data: LabelledData, totals: npt.NDArray[np.in
             report.errors.append(f"no pixel of the split {data.split} has a class")
         elif (counts > 0).sum() == 1:
             only = names[int(counts.argmax())]
-            report.errors.append(f'every labelled pixel of the split {data.split} is "{only}": at least two classes are needed')
+            hidden = (
+                f" ({report.unlabelled:.0%} of the pixels have a value that means no class, as 255 does: if it is one, "
+                "name the classes by value, as in  classes: {0: ground, 255: thing})"
+            )
+            report.errors.append(
+                f'every labelled pixel of the split {data.split} is "{only}": at least two classes are needed'
+                + (hidden if report.unlabelled else "")
+            )
     empty = [name for name, n in zip(names, counts, strict=True) if not n]
     if complete and empty and labelled:
         report.warnings.append(f"classes that never occur in the split {data.split}: {', '.join(empty)}")

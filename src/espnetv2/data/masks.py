@@ -83,6 +83,8 @@ class MaskCodec:
 
     def advice(self, unknown: set[int] | set[Colour]) -> str:
         """What probably went wrong, given values that are in no list."""
+        if len(unknown) > MAX_CLASSES:
+            return "so many values are no classes: save masks without loss, as PNG, and never as JPEG"
         numbers = {value for value in unknown if isinstance(value, int)}
         label_ids = set(range(34))
         if numbers and numbers <= label_ids and numbers & set(CITYSCAPES_LABEL_IDS) and "trainIds" in self.hint:

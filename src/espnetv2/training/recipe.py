@@ -94,7 +94,7 @@ class Loss(_Part):
     jaccard: Annotated[float, Field(ge=0)] = 0.0
     """Segmentation: weight of 1 - soft intersection over union, which is added to the cross-entropy.
 
-    Validation reports the cross-entropy alone.
+    Validation reports the rest of the loss alone.
     """
     ohem: Share | None = None
     """Segmentation: online hard example mining keeps pixels whose true class has a probability below this ..."""
