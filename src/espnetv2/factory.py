@@ -105,7 +105,7 @@ def _first_problem(error: RuntimeError) -> str:
 
 
 def is_checkpoint(text: str) -> bool:
-    """Whether this names a file and not a model; ``espnetv2_s1_0.imagenet1k`` could be either, and is the model's weights."""
+    """Whether this names a file, and neither a model nor a model's weights, which go before files of the same name."""
     if text in MODELS or text in catalogue():
         return False
     if "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES:
