@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from espnetv2.acceleration import compiler
-from espnetv2.acceleration.compiler import KernelsUnavailableError, kernels
+from espnetv2.acceleration.compiler import KernelsUnavailableError, cache_folder, kernels
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +34,45 @@ def test_the_kernels_are_built_once(empty_cache: Path, caplog: pytest.LogCapture
         kernels()
     assert len(caplog.messages) == 1
     assert "once" in caplog.messages[0]
-    assert len(list(empty_cache.iterdir())) == 1
+    assert sorted(path.suffix for path in empty_cache.iterdir()) == [".sha256", ".so"]
+
+
+@pytest.mark.parametrize("damage", ["half", "zeros", "unsigned"])
+def test_a_damaged_build_is_built_anew(empty_cache: Path, damage: str) -> None:
+    """Loaded, half a file ends the process with a bus error."""
+    kernels()
+    kernels.cache_clear()
+    (built,) = empty_cache.glob("*.so")
+    content = built.read_bytes()
+    # A new file in its place: the old one is in use.
+    built.unlink()
+    if damage == "unsigned":
+        built.write_bytes(content)
+        built.with_suffix(".sha256").unlink()
+    else:
+        half = len(content) // 2
+        built.write_bytes(content[:half] + (bytes(len(content) - half) if damage == "zeros" else b""))
+    kernels()
+    assert len(built.read_bytes()) == len(content)
+    assert built.with_suffix(".sha256").is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="other systems have no such rights")
+def test_a_folder_that_others_can_write_to_is_not_trusted(empty_cache: Path) -> None:
+    kernels()
+    kernels.cache_clear()
+    empty_cache.chmod(0o777)
+    with pytest.raises(KernelsUnavailableError, match="can be written by others: remove it"):
+        kernels()
+
+
+def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: str) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(platformdirs, "user_cache_dir", homeless)
+    with pytest.raises(KernelsUnavailableError, match=r"no folder to keep the kernels in \(could not determine"):
+        cache_folder()
 
 
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -45,6 +85,12 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_compiler_that_cc_names_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-cc")
     with pytest.raises(KernelsUnavailableError, match="no-such-cc that CC names"):
+        kernels()
+
+
+def test_cc_is_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", 'gcc "')
+    with pytest.raises(KernelsUnavailableError, match="CC is no command"):
         kernels()
 
 

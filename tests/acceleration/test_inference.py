@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import copy
 import logging
+import pickle
 import threading
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +16,9 @@ from torch import nn
 
 import espnetv2
 from espnetv2.acceleration import compiler
+from espnetv2.acceleration.builder import build_plan
 from espnetv2.acceleration.inference import AcceleratedModel
+from espnetv2.acceleration.plan import Plan
 from espnetv2.errors import UserError
 from espnetv2.images import read_picture
 from espnetv2.labels import CITYSCAPES
@@ -143,6 +149,92 @@ def test_a_new_last_layer() -> None:
         assert torch.equal(other(image), segmenter(image))
 
 
+def _head_of_3x3(model: Network) -> None:
+    model.get_submodule("decoder.pool1").expand = nn.Conv2d(10, 5, 3, padding=1)
+
+
+def _bias(model: Network) -> None:
+    model.get_submodule("encoder.level1").conv = nn.Conv2d(3, 16, 3, 2, 1)
+
+
+def _reflection(model: Network) -> None:
+    model.get_submodule("encoder.level1.conv").padding_mode = "reflect"  # type: ignore[assignment]
+
+
+def _hook(model: Network) -> None:
+    model.get_submodule("encoder.level3.units.0").register_forward_hook(lambda _, __, found: 2 * found)
+
+
+def _dropout(model: Network) -> None:
+    model.get_submodule("encoder.level3.units").append(nn.Dropout2d())  # type: ignore[operator]
+
+
+def _sequential_head(model: Network) -> None:
+    model.get_submodule("decoder.pool1").expand = nn.Sequential(nn.Conv2d(10, 5, 1), nn.ReLU())
+
+
+def _rectifier(model: Network) -> None:
+    model.get_submodule("encoder.level1").act = nn.ReLU()
+
+
+@pytest.mark.parametrize("alter", [_head_of_3x3, _bias, _reflection, _hook, _dropout, _sequential_head, _rectifier])
+def test_a_changed_network_answers_itself(alter: Callable[[Network], None]) -> None:
+    model = trained_like("espnetv2_seg_s0_5")
+    alter(model)
+    fast, image = espnetv2.accelerate(model.eval()), torch.randn(1, 3, 40, 50)
+    assert fast.reason is not None
+    assert "the network has been changed since it was made" in fast.reason
+    with torch.no_grad():
+        assert torch.equal(fast(image), model(image))
+
+
+def test_more_classes_than_a_byte_holds() -> None:
+    model = trained_like("espnetv2_seg_s0_5")
+    model.get_submodule("decoder.pool1").expand = nn.Conv2d(10, 300, 1)
+    fast, image = espnetv2.accelerate(model.eval(), output="classes"), torch.randn(1, 3, 40, 50)
+    with torch.no_grad():
+        assert torch.equal(fast(image).long(), model(image).argmax(1))
+
+
+def test_a_traced_network_is_the_plain_one() -> None:
+    model = trained_like("espnetv2_s0_5")
+    fast, image, other = espnetv2.accelerate(model), torch.randn(1, 3, 32, 32), torch.randn(1, 3, 32, 32)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(fast, image)  # type: ignore[no-untyped-call]
+        assert farthest(traced(other), model(other)) < 1e-5
+
+
+def test_weights_that_arrive_while_a_plan_is_made_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread loads them between the making of a plan and its use."""
+    model, image = trained_like("espnetv2_s0_5"), torch.randn(1, 3, 32, 32)
+    fast = espnetv2.accelerate(model)
+
+    def interrupted(*arguments: Any) -> Plan:
+        made = build_plan(*arguments)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.1)
+        fast.load_state_dict({f"plain.{name}": value for name, value in model.state_dict().items()})
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr("espnetv2.acceleration.inference.build_plan", interrupted)
+        fast(image)
+    assert farthest(fast(image), exactly(model, image)) < 1e-5
+
+
+def test_a_pickled_model_asks_the_machine_it_comes_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fast = espnetv2.accelerate(trained_like("espnetv2_s0_5"))
+    assert fast.reason is None
+    compiler.kernels.cache_clear()
+    monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
+    try:
+        assert "is not installed" in (pickle.loads(pickle.dumps(fast)).reason or "")
+    finally:
+        compiler.kernels.cache_clear()
+
+
 def test_many_classes_of_a_classification() -> None:
     fast = espnetv2.accelerate(trained_like("espnetv2_s0_5", 1000), output="classes")
     assert fast.reason is None
@@ -184,8 +276,9 @@ def test_few_plans_are_kept() -> None:
     fast = espnetv2.accelerate(trained_like("espnetv2_s0_5"))
     for side in range(20, 40):
         fast(torch.zeros(1, 3, side, side))
-    assert len(fast._plans) <= 8
-    assert len(fast._packed.arenas) == 1
+    packed, plans = fast._prepared
+    assert len(plans) <= 8
+    assert len(packed.arenas) == 1
 
 
 def test_it_may_be_called_from_several_threads() -> None:

@@ -267,9 +267,31 @@ def test_what_the_kernels_do_not_take() -> None:
 
 
 def test_a_band_is_its_matrix() -> None:
-    for matrix in (bilinear(5, 12), bilinear(12, 5).T, pooling(7, 3), pooling(3, 5).T, bilinear(9, 1)):
+    for matrix, wanted in (
+        (bilinear(5, 12), _resized(5, 12)),
+        (bilinear(12, 5).transposed(), _resized(12, 5).T),
+        (pooling(7, 3), _pooled(7, 3)),
+        (pooling(3, 5).transposed(), _pooled(3, 5).T),
+        (bilinear(9, 1), _resized(9, 1)),
+        (bilinear(4, 4), torch.eye(4)),
+    ):
         band = Band.of(matrix)
-        back = torch.zeros(matrix.shape)
+        back = torch.zeros(matrix.outputs, matrix.inputs)
         for i, (first, weights) in enumerate(zip(band.first, band.weight, strict=True)):
             back[i, first : first + len(weights)] = torch.from_numpy(weights)
-        assert torch.equal(back, torch.from_numpy(matrix.copy()))
+        assert torch.allclose(back, wanted, atol=1e-6)
+
+
+def _resized(inputs: int, outputs: int) -> Tensor:
+    """Columns are what torch makes of the unit vectors."""
+    return F.interpolate(torch.eye(inputs)[None], size=outputs, mode="linear", align_corners=True)[0].T
+
+
+def _pooled(inputs: int, outputs: int) -> Tensor:
+    return F.adaptive_avg_pool1d(torch.eye(inputs)[None], outputs)[0].T
+
+
+def test_a_long_side_takes_no_square_of_memory() -> None:
+    band = Band.of(bilinear(100_000, 150_000).transposed())
+    assert band.weight.nbytes < 10_000_000
+    assert Band.of(pooling(100_000, 10_000)).weight.nbytes < 10_000_000

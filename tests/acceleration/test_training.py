@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 import espnetv2
 from espnetv2.acceleration import compiler
 from espnetv2.acceleration.training import accelerate_training
+from espnetv2.models.layers import ConvBNAct
 from espnetv2.models.network import Network
 
 NAMES = ["espnetv2_s0_5", "espnetv2_s2_0", "espnetv2_seg_s0_5", "espnetv2_seg_s1_5", "espnetv2_seg_psp_s1_0"]
@@ -92,6 +94,36 @@ def test_what_the_kernels_cannot_take_goes_the_plain_way() -> None:
     assert torch.equal(plain.double()(images), fast.double()(images))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert fast.float()(images.float()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False, padding_mode="reflect"),
+        nn.Conv2d(8, 6, 1, padding=1, bias=False),
+        ConvBNAct(8, 8, 1),
+    ],
+)
+def test_other_options_go_the_plain_way(layer: nn.Module) -> None:
+    """Among them one slope for all channels, of which the kernels would read eight."""
+    if isinstance(layer, ConvBNAct):
+        layer.act = nn.PReLU()
+    plain, x = copy.deepcopy(layer), torch.randn(2, 8, 9, 7)
+    accelerate_training(layer)
+    assert torch.allclose(layer(x), plain(x), atol=1e-6)
+    with pytest.raises(RuntimeError):
+        layer(torch.randn(2, 4, 9, 7))
+
+
+def test_it_can_be_traced() -> None:
+    """Sizes are tensors then."""
+    fast = network("espnetv2_s0_5").eval()
+    accelerate_training(fast)
+    image = torch.randn(1, 3, 32, 32)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(fast, image)  # type: ignore[no-untyped-call]
+        assert torch.allclose(traced(image), fast(image), rtol=1e-4, atol=1e-4)
 
 
 def test_one_value_per_channel_is_refused_as_by_torch() -> None:

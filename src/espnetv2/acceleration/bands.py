@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Matrix = npt.NDArray[np.float32]
 Taps = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 """The first input that each output needs, and weights (outputs, taps, 3) for a convolution's three shifts along an axis."""
 _Shares = list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]
@@ -49,6 +47,21 @@ class CStage(ctypes.Structure):
     )
 
 
+class Matrix(NamedTuple):
+    """A matrix by what in it is not 0: whole, it would grow with the square of a picture's side."""
+
+    outputs: int
+    inputs: int
+    rows: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float32]
+    """Those of the same place add up."""
+
+    def transposed(self) -> Matrix:
+        """The same with rows and columns exchanged."""
+        return Matrix(self.inputs, self.outputs, self.columns, self.rows, self.values)
+
+
 @dataclass(frozen=True)
 class Band:
     """A banded matrix: output i is the sum of ``weight[i, t] * input[first[i] + t]``."""
@@ -58,16 +71,17 @@ class Band:
 
     @classmethod
     def of(cls, matrix: Matrix) -> Band:
-        """The band of a matrix (outputs, inputs), as wide as its widest row needs."""
-        inputs = matrix.shape[1]
-        there = matrix != 0
-        first = there.argmax(1)
-        last = inputs - 1 - there[:, ::-1].argmax(1)
-        last = np.where(there.any(1), last, first)
-        taps = int((last - first).max()) + 1
-        first = np.minimum(first, inputs - taps)
-        weight = np.take_along_axis(matrix, first[:, None] + np.arange(taps), axis=1)
-        return cls(first.astype(np.int32), np.ascontiguousarray(weight, np.float32))
+        """The band of a matrix, as wide as its widest row needs."""
+        there = matrix.values != 0
+        rows, columns, values = matrix.rows[there], matrix.columns[there], matrix.values[there]
+        first, last = np.full(matrix.outputs, matrix.inputs), np.full(matrix.outputs, -1)
+        np.minimum.at(first, rows, columns)
+        np.maximum.at(last, rows, columns)
+        taps = max(1, int((last - first).max()) + 1)
+        first = np.minimum(first, matrix.inputs - taps)
+        weight = np.zeros((matrix.outputs, taps), np.float32)
+        np.add.at(weight, (rows, columns - first[rows]), values)
+        return cls(first.astype(np.int32), weight)
 
     def for_kernels(self) -> CBand:
         """The same by addresses; valid while this object lives."""
@@ -76,32 +90,30 @@ class Band:
 
 def bilinear(inputs: int, outputs: int) -> Matrix:
     """Matrix (outputs, inputs) of linear interpolation with aligned corners."""
-    matrix = np.zeros((outputs, inputs), np.float32)
     step = np.float32((inputs - 1) / (outputs - 1)) if outputs > 1 else np.float32(0)
     place = np.arange(outputs, dtype=np.float32) * step
     low = np.minimum(place.astype(np.int64), inputs - 1)
     high = np.minimum(low + 1, inputs - 1)
     share = place - low.astype(np.float32)
-    rows = np.arange(outputs)
-    matrix[rows, low] += 1 - share
-    matrix[rows, high] += share
-    return matrix
+    rows = np.tile(np.arange(outputs), 2)
+    return Matrix(outputs, inputs, rows, np.concatenate([low, high]), np.concatenate([1 - share, share]))
 
 
 def pooling(inputs: int, outputs: int) -> Matrix:
     """Matrix (outputs, inputs) of adaptive average pooling."""
-    matrix = np.zeros((outputs, inputs), np.float32)
-    for i in range(outputs):
-        start, end = i * inputs // outputs, math.ceil((i + 1) * inputs / outputs)
-        matrix[i, start:end] = 1 / (end - start)
-    return matrix
+    rows = np.arange(outputs)
+    start, end = rows * inputs // outputs, -(-(rows + 1) * inputs // outputs)
+    size = end - start
+    before = np.repeat(np.cumsum(size) - size, size)
+    columns = np.arange(len(before)) - before + np.repeat(start, size)
+    return Matrix(outputs, inputs, np.repeat(rows, size), columns, np.repeat(1 / size, size).astype(np.float32))
 
 
 @functools.lru_cache(maxsize=256)
 def bilinear_band(inputs: int, outputs: int, *, transposed: bool = False) -> Band:
     """Band of linear interpolation, or of its transpose."""
     matrix = bilinear(inputs, outputs)
-    return Band.of(matrix.T if transposed else matrix)
+    return Band.of(matrix.transposed() if transposed else matrix)
 
 
 def enlarged_taps(inputs: int, inner: int) -> Taps:
@@ -188,6 +200,7 @@ def pyramid_stages(size: tuple[int, int], scales: tuple[Scale | None, ...]) -> S
         there, back = (bilinear, pooling) if inner.enlarges else (pooling, bilinear)
         rows_in, columns_in = there(size[0], inner.height), there(size[1], inner.width)
         rows_out, columns_out = back(inner.height, size[0]), back(inner.width, size[1])
-        maps = (rows_in, columns_in, rows_out, columns_out, columns_in.T, rows_out.T, columns_out.T)
+        turned = (columns_in.transposed(), rows_out.transposed(), columns_out.transposed())
+        maps = (rows_in, columns_in, rows_out, columns_out, *turned)
         stages.append(CStage(0, inner.height, inner.width, *map(kept, maps)))
     return Stages(len(stages), (CStage * len(stages))(*stages), tuple(bands))

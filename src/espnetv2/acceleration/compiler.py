@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 from importlib import resources
 from pathlib import Path
@@ -37,7 +38,7 @@ def kernels() -> ctypes.CDLL:
     They run in torch's own pool of threads, since both ask the loader for the same OpenMP library.
 
     Raises:
-        KernelsUnavailableError: no compiler, or it fails.
+        KernelsUnavailableError: no compiler, or it fails; no folder to keep the result in, or one that others can write to.
     """
     import torch  # noqa: F401  (its OpenMP library has to be the one in the process)
 
@@ -45,9 +46,10 @@ def kernels() -> ctypes.CDLL:
     sources = _sources()
     try:
         path = cache_folder() / f"kernels-{_fingerprint(compiler, sources)}.so"
-        if not path.is_file():
+        if not _is_whole(path):
             log.info("building the kernels for this processor, once (a few seconds): %s", path)
             _build(compiler, sources, path)
+        _refuse_strangers(path)
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise KernelsUnavailableError(f"the built kernels cannot be loaded ({error})") from error
@@ -64,14 +66,25 @@ def vector_lanes() -> int:
 
 
 def cache_folder() -> Path:
-    """Where built kernels are kept."""
-    return Path(platformdirs.user_cache_dir("espnetv2")) / "kernels"
+    """Where built kernels are kept.
+
+    Raises:
+        KernelsUnavailableError: the user has no home.
+    """
+    try:
+        return Path(platformdirs.user_cache_dir("espnetv2")) / "kernels"
+    except RuntimeError as error:
+        raise KernelsUnavailableError(f"there is no folder to keep the kernels in ({error})") from error
 
 
 def _compiler() -> list[str]:
     """The compiler, and arguments that CC gives it."""
     named = os.environ.get("CC", "").strip()
-    for words in (shlex.split(named),) if named else ([name] for name in COMPILERS):
+    try:
+        given = shlex.split(named)
+    except ValueError as error:
+        raise KernelsUnavailableError(f"CC is no command: {named} ({error})") from error
+    for words in (given,) if given else ([name] for name in COMPILERS):
         found = shutil.which(words[0])
         if found is not None:
             return [found, *words[1:]]
@@ -98,16 +111,40 @@ def _fingerprint(compiler: list[str], sources: dict[str, str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
+def _digest_of(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a build is there, and as it was written: a part of one, left by a power cut, would end the process."""
+    try:
+        return _digest_of(path).read_text("ascii") == hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return False
+
+
+def _refuse_strangers(path: Path) -> None:
+    """See that nobody else can have put code there."""
+    if not hasattr(os, "geteuid"):
+        return
+    for place in (path.parent, path):
+        found = place.stat()
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
+            raise KernelsUnavailableError(f"{place} belongs to or can be written by others: remove it, and it is made anew")
+
+
 def _build(compiler: list[str], sources: dict[str, str], path: Path) -> None:
     import tempfile
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder, atomic_path(path) as partial:
             for name, text in sources.items():
                 (Path(folder) / name).write_text(text, "utf-8")
             files = [str(Path(folder) / name) for name in sources if name.endswith(".c")]
             _run([*compiler, *_FLAGS, _target(), *files, "-o", str(partial), "-lm"], "building the kernels")
+        with atomic_path(_digest_of(path)) as partial:
+            partial.write_text(hashlib.sha256(path.read_bytes()).hexdigest(), "ascii")
     except OSError as error:
         raise KernelsUnavailableError(f"the kernels cannot be kept in {path.parent} ({error.strerror})") from error
 

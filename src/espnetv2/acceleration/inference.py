@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from espnetv2.acceleration.backends import Backend, check_backend
 from espnetv2.acceleration.builder import build_plan, outputs
 from espnetv2.acceleration.compiler import KernelsUnavailableError, kernels
+from espnetv2.acceleration.operators import is_traced
 from espnetv2.acceleration.packing import Packed
 from espnetv2.acceleration.plan import Plan
+from espnetv2.acceleration.structure import change
 from espnetv2.errors import UserError
 from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.decoders.pyramid import PyramidDecoder
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 Output = Literal["logits", "classes"]
 MOST_CLASSES = 256
+_Prepared = tuple[Packed, "OrderedDict[tuple[int, int, int], Plan]"]
 _PLANS_KEPT = 8
 _MOST = 2**31 - 1
 
@@ -52,11 +55,10 @@ class AcceleratedModel(nn.Module):
         self.plain = copy.deepcopy(model).requires_grad_(False)
         self.output = output
         self.info: ModelInfo | None = model.info
-        replaceable = isinstance(model, ClassificationModel) or isinstance(model.decoder, PyramidDecoder)
-        self.num_classes = outputs(model) if replaceable else model.num_classes
+        self._change = change(model) if _has_kernels(model) else None
+        self.num_classes = outputs(model) if _has_kernels(model) and self._change is None else model.num_classes
         self.winners = min(self.num_classes, len(model.info.classes)) if model.info is not None else self.num_classes
-        self._packed = Packed()
-        self._plans: OrderedDict[tuple[int, int, int], Plan] = OrderedDict()
+        self._prepared: _Prepared = Packed(), OrderedDict()
         self._engine: Engine | None = None
         self._lock = threading.Lock()
         segments = isinstance(model, SegmentationModel)
@@ -84,7 +86,17 @@ class AcceleratedModel(nn.Module):
 
     @functools.cached_property
     def _obstacle(self) -> str | None:
-        return _why_not(self.plain, self.output)
+        if not _has_kernels(self.plain):
+            return 'there are kernels for the decoder "pyramid" only'
+        if self._change is not None:
+            return f"the network has been changed since it was made: {self._change}"
+        if self.output == "classes" and isinstance(self.plain, SegmentationModel) and self.num_classes > MOST_CLASSES:
+            return f"class maps of the kernels hold at most {MOST_CLASSES} classes"
+        try:
+            kernels()
+        except KernelsUnavailableError as error:
+            return str(error)
+        return None
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits, or the class map (N, H, W) resp. classes (N), of an image (N, 3, H, W)."""
@@ -113,18 +125,19 @@ class AcceleratedModel(nn.Module):
         return self
 
     def _forget(self) -> None:
-        self._packed = Packed()
-        self._plans.clear()
+        # New ones, not emptied ones: a thread that is making a plan from the old weights puts it among the old.
+        self._prepared = Packed(), OrderedDict()
         self._engine = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without plans, which point into memory that a copy does not have, and what else belongs to this process."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_packed", "_plans", "_engine", "_lock")}
+        own = ("_prepared", "_engine", "_lock", "_obstacle")
+        return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """As of any module, prepared anew."""
         self.__dict__.update(state)
-        self._packed, self._plans, self._engine, self._lock = Packed(), OrderedDict(), None, threading.Lock()
+        self._prepared, self._engine, self._lock = (Packed(), OrderedDict()), None, threading.Lock()
 
     def _on_gpu(self, device: torch.device) -> Engine:
         with self._lock:
@@ -147,10 +160,10 @@ class AcceleratedModel(nn.Module):
         return self._plan((pictures, height, width))
 
     def _plan(self, shape: tuple[int, int, int]) -> Plan:
-        plans = self._plans
+        packed, plans = self._prepared
         if (found := plans.pop(shape, None)) is None:
             segments = isinstance(self.plain, SegmentationModel) and self.output == "classes"
-            found = build_plan(self.plain, shape, self.winners if segments else None, self._packed)
+            found = build_plan(self.plain, shape, self.winners if segments else None, packed)
         plans[shape] = found
         # A folder of pictures of all sizes must not fill the memory with plans.
         while len(plans) > _PLANS_KEPT:
@@ -202,27 +215,8 @@ def accelerate(model: Network, *, output: Output = "logits", backend: Backend = 
     return made
 
 
-def _why_not(model: Network, output: Output) -> str | None:
-    if isinstance(model, SegmentationModel) and not isinstance(model.decoder, PyramidDecoder):
-        return 'there are kernels for the decoder "pyramid" only'
-    if output == "classes" and isinstance(model, SegmentationModel) and model.num_classes > MOST_CLASSES:
-        return f"class maps of the kernels hold at most {MOST_CLASSES} classes"
-    if not all(_is_usual(layer) for layer in model.modules()):
-        return "layers of the network have been replaced by other kinds"
-    try:
-        kernels()
-    except KernelsUnavailableError as error:
-        return str(error)
-    return None
-
-
-def _is_usual(layer: nn.Module) -> bool:
-    """Whether this is no stranger in the network, and normalisation has all that it is folded from."""
-    if isinstance(layer, nn.BatchNorm2d):
-        return layer.affine and layer.track_running_stats
-    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-        return False
-    return type(layer).__module__.startswith(("espnetv2.", "torch.nn."))
+def _has_kernels(model: Network) -> bool:
+    return isinstance(model, ClassificationModel) or isinstance(model.decoder, PyramidDecoder)
 
 
 def _takes(image: Tensor) -> bool:
@@ -233,7 +227,8 @@ def _takes(image: Tensor) -> bool:
         and 0 < image.numel() <= _MOST
         and not (image.requires_grad and torch.is_grad_enabled())
         and not torch.is_autocast_enabled(image.device.type)
-        and not torch.compiler.is_compiling()
+        and not is_traced()
+        and not image.is_neg()
         and type(image) in (Tensor, nn.Parameter)
     )
 

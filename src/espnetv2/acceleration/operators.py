@@ -20,10 +20,25 @@ _ROW_PANEL = 6
 _MOST = 2**31 - 1
 
 
+def is_traced() -> bool:
+    """Whether a network is called to be written down, by torch.jit.trace, torch.export or torch.compile."""
+    jit: Any = torch.jit
+    return torch.compiler.is_compiling() or bool(jit.is_tracing())
+
+
 def usable(*tensors: Tensor) -> bool:
-    """Whether the kernels can take these: float32 on the CPU, no autocast, not empty, fewer than 2^31 elements."""
-    return not torch.is_autocast_enabled("cpu") and all(
-        t.device.type == "cpu" and t.dtype == torch.float32 and 0 < t.numel() <= _MOST for t in tensors
+    """Whether the kernels can take these: float32 on the CPU, no autocast, not empty, fewer than 2^31 elements.
+
+    They see memory, which what traces or compiles a network does not.
+    """
+    if torch.is_autocast_enabled("cpu") or is_traced():
+        return False
+    return all(
+        t.device.type == "cpu"
+        and t.dtype == torch.float32
+        and 0 < t.numel() <= _MOST
+        and type(t) in (Tensor, torch.nn.Parameter)
+        for t in tensors
     )
 
 

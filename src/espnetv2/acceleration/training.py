@@ -42,8 +42,8 @@ def accelerate_training(network: nn.Module, device: str = "cpu") -> None:
 
 class _Conv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
-        if operators.usable(x, self.weight) and self.bias is None:
-            if self.kernel_size == (1, 1) and self.stride == (1, 1):
+        if _is_plain(self, x) and operators.usable(x, self.weight):
+            if self.kernel_size == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0):
                 return operators.pointwise(x, self.weight, self.groups)
             if _is_depthwise(self):
                 return operators.depthwise_pyramid(x, [self.weight], self.dilation[:1], self.stride[0])
@@ -85,18 +85,19 @@ class _EfficientPyramidPool(EfficientPyramidPool):
     def forward(self, x: Tensor) -> Tensor:
         projected = self.project(x)
         own = [stage for stage in self.stages if isinstance(stage, PyramidStage)]
-        if operators.usable(projected, own[0].conv.weight):
+        plain = all(_is_plain(stage.conv, projected) and _is_depthwise(stage.conv) for stage in own)
+        if plain and operators.usable(projected, own[0].conv.weight):
             size = spatial_size(projected)
             inner = [None if stage.scale == 1.0 else Scale(*stage.inner_size(size), stage.scale > 1.0) for stage in own]
             seen = operators.stages(projected, [stage.conv.weight for stage in own], inner)
         else:
             seen = torch.cat([stage(projected) for stage in own], dim=1)
         stages = self.norm(seen)
-        weight = self.merge.conv.weight
-        if operators.usable(stages, weight):
-            merged = operators.depthwise_merge(stages, weight, len(self.stages))
+        conv = self.merge.conv
+        if _is_plain(conv, stages) and _is_merge(conv, len(own)) and operators.usable(stages, conv.weight):
+            merged = operators.depthwise_merge(stages, conv.weight, len(own))
         else:
-            merged = self.merge.conv(self.shuffle(stages))
+            merged = conv(self.shuffle(stages))
         out: Tensor = self.out_norm(self.expand(_normalise(self.merge.bn, self.merge.act, merged)))
         return out
 
@@ -119,6 +120,10 @@ _FASTER: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
+def _is_plain(conv: nn.Conv2d, x: Tensor) -> bool:
+    return conv.bias is None and conv.padding_mode == "zeros" and x.ndim == 4 and x.shape[1] == conv.in_channels
+
+
 def _is_depthwise(conv: nn.Conv2d) -> bool:
     return (
         conv.kernel_size == (3, 3)
@@ -129,15 +134,21 @@ def _is_depthwise(conv: nn.Conv2d) -> bool:
     )
 
 
+def _is_merge(conv: nn.Conv2d, parts: int) -> bool:
+    shape = (conv.groups, parts, 3, 3)
+    return conv.weight.shape == shape and conv.padding == conv.stride == conv.dilation == (1, 1)
+
+
 def _merged(unit: SplitTransformMerge, x: Tensor, act: nn.PReLU | None, residual: Tensor | None) -> Tensor:
     """Reduce, transform, fuse and expand; then residual and activation, if any."""
     reduced = unit.reduce(x)
     branches = [branch for branch in unit.branches if isinstance(branch, nn.Conv2d)]
-    if operators.usable(reduced, branches[0].weight):
+    plain = all(_is_plain(branch, reduced) and _is_depthwise(branch) for branch in branches)
+    if plain and operators.usable(reduced, branches[0].weight):
         fused = operators.depthwise_pyramid(
             reduced, [b.weight for b in branches], [b.dilation[0] for b in branches], branches[0].stride[0]
         )
-    elif gpu.usable(reduced, reduced.shape):
+    elif plain and gpu.usable(reduced, reduced.shape):
         weights = torch.stack([branch.weight[:, 0] for branch in branches])
         fused = gpu.branches(reduced, weights, [b.dilation[0] for b in branches], branches[0].stride[0])
     else:
@@ -149,7 +160,7 @@ def _merged(unit: SplitTransformMerge, x: Tensor, act: nn.PReLU | None, residual
 
 
 def _activate(act: nn.PReLU, x: Tensor, residual: Tensor | None) -> Tensor:
-    if operators.usable(x, act.weight):
+    if operators.usable(x, act.weight) and _fits(act, x, residual):
         return operators.activation(x, act.weight, residual)
     out: Tensor = act(x if residual is None else x + residual)
     return out
@@ -157,7 +168,8 @@ def _activate(act: nn.PReLU, x: Tensor, residual: Tensor | None) -> Tensor:
 
 def _normalise(bn: nn.Module, act: nn.PReLU | None, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """Normalise, add the residual, activate. Normalisation over several processes stays with its own class."""
-    if type(bn) is nn.BatchNorm2d and _is_usual(bn) and (not bn.training or operators.rows(x) > 1):
+    usual = isinstance(bn, nn.BatchNorm2d) and _is_usual(bn, x) and _fits(act, x, residual)
+    if isinstance(bn, nn.BatchNorm2d) and usual and (not bn.training or operators.rows(x) > 1):
         slope = None if act is None else act.weight
         if operators.usable(x, bn.weight):
             mean, variance = _statistics(bn, x)
@@ -172,8 +184,15 @@ def _normalise(bn: nn.Module, act: nn.PReLU | None, x: Tensor, residual: Tensor 
     return out if act is None else act(out)
 
 
-def _is_usual(bn: nn.BatchNorm2d) -> bool:
-    return bn.affine and bn.track_running_stats and bn.momentum is not None
+def _is_usual(bn: nn.BatchNorm2d, x: Tensor) -> bool:
+    complete = type(bn) is nn.BatchNorm2d and bn.affine and bn.track_running_stats and bn.momentum is not None
+    return complete and x.ndim == 4 and x.shape[1] == bn.num_features
+
+
+def _fits(act: nn.Module | None, x: Tensor, residual: Tensor | None) -> bool:
+    """Whether there is a slope for every channel, and what is added has the same shape."""
+    slopes = act is None or (type(act) is nn.PReLU and x.ndim == 4 and act.num_parameters == x.shape[1])
+    return slopes and (residual is None or residual.shape == x.shape)
 
 
 @torch.no_grad()

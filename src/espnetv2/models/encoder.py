@@ -52,6 +52,7 @@ class Encoder(nn.Module):
 
     def __init__(self, scale: float) -> None:
         super().__init__()
+        self.scale = scale
         self.widths = widths(scale)
         c = self.widths
         self.level1 = ConvBNAct(3, c.level1, 3, stride=2)

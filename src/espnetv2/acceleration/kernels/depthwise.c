@@ -28,7 +28,7 @@ void espnetv2_depthwise_pyramid(
 ) {
     Shape s = shape_of(n, h, w, c, stride, branches, dilation);
     int blocks = (c + LANES - 1) / LANES, width = w + 2 * s.pad;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(smaller(threads, n * blocks))
     {
         vec *plane = new_vectors(padded(h, w, s.pad)), *row = new_vectors(s.ow), *taps = new_vectors(9 * branches);
         memset(plane, 0, padded(h, w, s.pad) * sizeof(vec));
@@ -89,7 +89,7 @@ void espnetv2_depthwise_pyramid_backward(
 ) {
     Shape s = shape_of(n, h, w, c, stride, branches, dilation);
     int blocks = (c + LANES - 1) / LANES, width = w + 2 * s.pad, grad_width = s.ow + 2 * s.pad;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(smaller(threads, n * blocks))
     {
         size_t size = padded(h, w, s.pad), grad_size = padded(s.oh, s.ow, s.pad);
         vec *plane = new_vectors(size), *into = new_vectors(size), *grad = new_vectors(grad_size);
@@ -137,7 +137,7 @@ void espnetv2_depthwise_merge(
     const float *x, const float *weights, float *y, int n, int h, int w, int c, int parts, int threads
 ) {
     int blocks = (c + LANES - 1) / LANES, width = w + 2;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(smaller(threads, n * blocks))
     {
         size_t size = padded(h, w, 1);
         vec *planes = new_vectors(size * parts), *row = new_vectors(w), *taps = new_vectors(9 * parts);
@@ -169,7 +169,7 @@ void espnetv2_depthwise_merge_backward(
     const int one[1] = {1};
     Shape s = shape_of(n, h, w, c, 1, 1, one);
     int blocks = (c + LANES - 1) / LANES, width = w + 2;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(smaller(threads, n * blocks))
     {
         size_t size = padded(h, w, 1);
         vec *plane = new_vectors(size), *grad = new_vectors(size), *row = new_vectors(w);

@@ -17,7 +17,7 @@ void espnetv2_resample(
     const float *x, float *y, int n, int h, int w, int c, const Band *rows, const Band *columns, int threads
 ) {
     int oh = rows->outputs, ow = columns->outputs;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(smaller(threads, n * oh))
     {
         float *row = (float *)new_vectors((size_t)w * c / LANES + 1);
 #pragma omp for schedule(static)

@@ -85,7 +85,7 @@ void espnetv2_stages(
     const float *x, const float *weights, float *y, int n, int h, int w, int c, int count, const Stage *stages, int threads
 ) {
     int blocks = (c + LANES - 1) / LANES;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(smaller(threads, n * blocks))
     {
         Scratch m = new_scratch(stages, count, w);
         vec *plane = new_vectors(padded(h, w, 1)), taps[9];
@@ -172,7 +172,7 @@ void espnetv2_stages_backward(
     int n, int h, int w, int c, int count, const Stage *stages, int threads
 ) {
     int blocks = (c + LANES - 1) / LANES;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(smaller(threads, n * blocks))
     {
         size_t size = padded(h, w, 1);
         Scratch m = new_scratch(stages, count, w);
