@@ -37,8 +37,8 @@ def change(network: Network) -> str | None:
 
 
 def _as_made(network: Network) -> Network:
-    # Without memory or chance: only the structure is wanted.
-    with torch.device("meta"):
+    # Not on the device "meta": initialising there imports the whole of torch's compiler, which takes seconds.
+    with torch.random.fork_rng(devices=[]):
         if isinstance(network, SegmentationModel):
             return SegmentationModel(network.encoder.scale, network.num_classes)
         return ClassificationModel(network.encoder.scale, network.num_classes)
