@@ -182,9 +182,9 @@ def accelerate(model: Network, *, output: Output = "logits", backend: Backend = 
     another device or type, where it goes on with what is fastest there.
 
     On a CPU, kernels are compiled at the first use on a machine, which takes seconds and is logged. Where they cannot be used
-    (no C compiler, the decoder "psp", an image that is not float32) the plain network answers, and a line in the log says
-    why. On a GPU, what is fastest is measured for every shape of image that comes a third time, and kept for later
-    processes; where anything of it fails, the plain network answers, and the log says so.
+    (no C compiler, the decoder "psp", layers that were changed or have hooks, an image that is not float32) the plain network
+    answers, and a line in the log says why. On a GPU, what is fastest is measured for every shape of image that comes a third
+    time, and kept for later processes; where anything of it fails, the plain network answers, and the log says so.
 
     Args:
         model: a network of ``create_model``, in evaluation mode.
