@@ -106,17 +106,20 @@ class ClassificationMetrics:
     def update(self, label: int, ranking: tuple[int, ...]) -> None:
         """Count a picture: its class, and the classes from the most probable on."""
         self.counts[label, ranking[0]] += 1
-        if self.among_five is not None:
-            enough = len(ranking) >= min(5, len(self.classes))
-            self.among_five = self.among_five + (label in ranking[:5]) if enough else None
+        if len(ranking) < min(5, len(self.classes)):
+            self.among_five = None
+        elif self.among_five is not None:
+            self.among_five += label in ranking[:5]
 
     def merge(self, other: Metrics) -> None:
         """Add what another process counted."""
         if not isinstance(other, ClassificationMetrics):
             raise TypeError("metrics of another task cannot be merged")
         self.counts += other.counts
-        both = self.among_five is not None and other.among_five is not None
-        self.among_five = (self.among_five or 0) + (other.among_five or 0) if both else None
+        if other.among_five is None:
+            self.among_five = None
+        elif self.among_five is not None:
+            self.among_five += other.among_five
 
     def summary(self) -> dict[str, float]:
         """``top1`` and ``top5`` in percent; the latter is left out where fewer than five classes were ranked."""

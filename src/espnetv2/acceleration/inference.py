@@ -58,8 +58,7 @@ class AcceleratedModel(nn.Module):
         self._change = change(model) if _has_kernels(model) else None
         self.num_classes = outputs(model) if _has_kernels(model) and self._change is None else model.num_classes
         self.winners = min(self.num_classes, len(model.info.classes)) if model.info is not None else self.num_classes
-        self._prepared: _Prepared = Packed(), OrderedDict()
-        self._engine: Engine | None = None
+        self._forget()
         self._lock = threading.Lock()
         segments = isinstance(model, SegmentationModel)
         # Not a method: what runs on a GPU keeps it, and its memory is to go as soon as this module does.
@@ -126,8 +125,8 @@ class AcceleratedModel(nn.Module):
 
     def _forget(self) -> None:
         # New ones, not emptied ones: a thread that is making a plan from the old weights puts it among the old.
-        self._prepared = Packed(), OrderedDict()
-        self._engine = None
+        self._prepared: _Prepared = Packed(), OrderedDict()
+        self._engine: Engine | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without plans, which point into memory that a copy does not have, and what else belongs to this process."""
@@ -137,7 +136,8 @@ class AcceleratedModel(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """As of any module, prepared anew."""
         self.__dict__.update(state)
-        self._prepared, self._engine, self._lock = (Packed(), OrderedDict()), None, threading.Lock()
+        self._forget()
+        self._lock = threading.Lock()
 
     def _on_gpu(self, device: torch.device) -> Engine:
         with self._lock:

@@ -13,6 +13,7 @@ from espnetv2.models.segmentation import SegmentationModel
 
 _FREE = {"training", "p", "eps", "momentum", "inplace"}
 """Settings that do not matter in evaluation, or that the kernels take from the layer."""
+_FREE_IN_THE_LAST = {"out_features", "out_channels", "dilation"}
 _FASTER = "espnetv2.acceleration.training"
 
 
@@ -30,8 +31,7 @@ def change(network: Network) -> str | None:
     for name, layer in ours.items():
         if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
             return f"{name or 'the network'} has a hook or a forward of its own"
-        same = _is_plain_last(layer, theirs[name]) if name == last else _is_same(layer, theirs[name])
-        if not same:
+        if not _is_same(layer, theirs[name], last=name == last):
             return f"{name} is another layer"
     return None
 
@@ -44,39 +44,22 @@ def _as_made(network: Network) -> Network:
         return ClassificationModel(network.encoder.scale, network.num_classes)
 
 
-def _is_same(layer: nn.Module, usual: nn.Module) -> bool:
+def _is_same(layer: nn.Module, usual: nn.Module, *, last: bool) -> bool:
     kind, wanted = type(layer), type(usual)
     faster = kind.__module__ == _FASTER and kind.__bases__ == (wanted,)
+    free = _FREE | _FREE_IN_THE_LAST if last else _FREE
     return (
         (kind is wanted or faster)
-        and all(getattr(layer, name, None) == value for name, value in _settings(usual).items())
-        and _shapes(layer) == _shapes(usual)
+        and all(getattr(layer, name, None) == value for name, value in _settings(usual).items() if name not in free)
+        and (last or _shapes(layer) == _shapes(usual))
     )
 
 
 def _settings(layer: nn.Module) -> dict[str, Any]:
     simple = (bool, int, float, str, tuple, type(None))
-    return {
-        name: value
-        for name, value in vars(layer).items()
-        if not name.startswith("_") and name not in _FREE and isinstance(value, simple)
-    }
+    return {name: value for name, value in vars(layer).items() if not name.startswith("_") and isinstance(value, simple)}
 
 
 def _shapes(layer: nn.Module) -> dict[str, torch.Size | None]:
     own = {**layer._parameters, **layer._buffers}
     return {name: None if tensor is None else tensor.shape for name, tensor in own.items()}
-
-
-def _is_plain_last(layer: nn.Module, usual: nn.Module) -> bool:
-    if isinstance(usual, nn.Linear):
-        return type(layer) is nn.Linear and layer.in_features == usual.in_features
-    assert isinstance(usual, nn.Conv2d)
-    faster = type(layer).__module__ == _FASTER
-    return (
-        isinstance(layer, nn.Conv2d)
-        and (type(layer) is nn.Conv2d or faster)
-        and layer.in_channels == usual.in_channels
-        and all(getattr(layer, name) == getattr(usual, name) for name in ("kernel_size", "stride", "padding", "groups"))
-        and layer.padding_mode == usual.padding_mode
-    )

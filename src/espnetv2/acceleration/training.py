@@ -5,6 +5,8 @@ A layer keeps its parameters, their names and its place; only its class changes,
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
 
@@ -168,8 +170,7 @@ def _activate(act: nn.PReLU, x: Tensor, residual: Tensor | None) -> Tensor:
 
 def _normalise(bn: nn.Module, act: nn.PReLU | None, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """Normalise, add the residual, activate. Normalisation over several processes stays with its own class."""
-    usual = isinstance(bn, nn.BatchNorm2d) and _is_usual(bn, x) and _fits(act, x, residual)
-    if isinstance(bn, nn.BatchNorm2d) and usual and (not bn.training or operators.rows(x) > 1):
+    if _is_usual(bn, x) and _fits(act, x, residual) and (not bn.training or operators.rows(x) > 1):
         slope = None if act is None else act.weight
         if operators.usable(x, bn.weight):
             mean, variance = _statistics(bn, x)
@@ -184,7 +185,7 @@ def _normalise(bn: nn.Module, act: nn.PReLU | None, x: Tensor, residual: Tensor 
     return out if act is None else act(out)
 
 
-def _is_usual(bn: nn.BatchNorm2d, x: Tensor) -> bool:
+def _is_usual(bn: nn.Module, x: Tensor) -> TypeGuard[nn.BatchNorm2d]:
     complete = type(bn) is nn.BatchNorm2d and bn.affine and bn.track_running_stats and bn.momentum is not None
     return complete and x.ndim == 4 and x.shape[1] == bn.num_features
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from PIL import Image
@@ -35,8 +33,7 @@ class NetworkEngine:
         if network.info is None:
             raise UserError("this model has no trained weights, so it cannot predict: create it with weights=...")
         self.info = network.info
-        # A copy: who is training the network wants it where and as it is.
-        network = copy.deepcopy(network).to(self.device).eval()
+        network = network.to(self.device).eval()
         self.model: torch.nn.Module = network if chosen == "eager" else accelerated(network, backend=chosen)
         self.preprocessing = self.info.preprocessing.resized(*size) if size else self.info.preprocessing
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,8 @@ class Predictor:
             from espnetv2.factory import find_network
             from espnetv2.inference.network import NetworkEngine
 
-            network = find_network(model, weights, weights_dir) if isinstance(model, str | Path) else model
+            # A copy of what is given: who is training it wants it where and as it is.
+            network = find_network(model, weights, weights_dir) if isinstance(model, str | Path) else copy.deepcopy(model)
             self._engine = NetworkEngine(network, device, size, batch_size, backend if accelerate else "eager")
         self.info = self._engine.info
         self.preprocessing = self._engine.preprocessing

@@ -89,14 +89,13 @@ def read_description(root: Path) -> Description:
 
 def _check_ignored(path: Path, description: Description) -> None:
     """See that no class is left out and learnt at once."""
-    values = description.class_values()
+    names = dict(zip(description.class_values(), description.labels().classes, strict=True))
+    ignored = names.pop(description.ignore_index, None)
     # Left at 255, it gives way to a class: black and white masks have one of that value.
-    if "ignore_index" in description.model_fields_set and description.ignore_index in values:
-        name = description.labels().classes[values.index(description.ignore_index)]
-        others = {value: other for value, other in zip(values, description.labels().classes, strict=True) if other != name}
+    if ignored is not None and "ignore_index" in description.model_fields_set:
         raise UserError(
-            f'{path}: {description.ignore_index} is the mask value of "{name}" and ignore_index as well: give the classes by '
-            f"their values, without it:  classes: {yaml.safe_dump(others, default_flow_style=True, sort_keys=False).strip()}"
+            f'{path}: {description.ignore_index} is the mask value of "{ignored}" and ignore_index as well: give the classes '
+            f"by their values, without it:  classes: {yaml.safe_dump(names, default_flow_style=True, sort_keys=False).strip()}"
         )
     for colour in description.ignore_colours:
         if colour in (description.palette or ()):
