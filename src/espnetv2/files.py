@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from espnetv2.errors import UserError
@@ -41,3 +41,20 @@ def writable_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise UserError(f'cannot write to the folder "{folder}" ({error.strerror}): choose another') from error
     return path
+
+
+@contextmanager
+def results_folder(folder: str | Path) -> Iterator[Path]:
+    """A ``writable_folder`` for the block; what was made for it and stayed empty is gone afterwards.
+
+    Raises:
+        UserError: as ``writable_folder``.
+    """
+    path = Path(folder)
+    made = [place for place in (path, *path.parents) if not place.exists()]
+    try:
+        yield writable_folder(path)
+    finally:
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()

@@ -39,24 +39,22 @@ def evaluate(
     A prediction is what `predict` gives; a class map is compared at the label's own resolution. Figures are in percent.
     """
     from espnetv2.data.layouts import open_dataset
-    from espnetv2.evaluation.evaluate import PredictorOptions, check_classes, evaluate, evaluate_on_devices
-    from espnetv2.files import writable_folder
+    from espnetv2.evaluation.evaluate import PredictorOptions, evaluate, evaluate_on_devices
+    from espnetv2.files import results_folder
     from espnetv2.preprocessing import parse_size
 
     labelled = open_dataset(dataset, data, split, mask_scale=mask_scale)
     wanted = parse_size(size) if size else None
     choices = PredictorOptions(model, weights, device, wanted, batch, weights_dir, not no_accelerate, backend)
-    predictor = choices.make()
-    check_classes(predictor.info, labelled)
-    writable_folder(out)
-    with progress_bar() as progress:
-        task = progress.add_task("evaluating", total=len(labelled))
-        if devices == 1:
-            metrics = evaluate(predictor, labelled, lambda: progress.advance(task))
-        else:
-            metrics = evaluate_on_devices(choices, labelled, devices, lambda: progress.advance(task))
+    with results_folder(out):
+        with progress_bar() as progress:
+            task = progress.add_task("evaluating", total=len(labelled))
+            if devices == 1:
+                metrics = evaluate(choices.make(), labelled, lambda: progress.advance(task))
+            else:
+                metrics = evaluate_on_devices(choices, labelled, devices, lambda: progress.advance(task))
+        plots = _plot(metrics, out)
     report = {"model": model, "dataset": labelled.layout, "split": split, **metrics.report()}
-    plots = _plot(metrics, out)
     if json:
         print_json(report | {"plots": [str(path) for path in plots]})
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,7 +48,7 @@ def predict(
     Segmentation writes DIR/<stem>.png, an indexed class map of the source's size, and DIR/<stem>_overlay.jpg; classification
     writes DIR/<stem>.json. A video gives DIR/<stem>_overlay.mp4.
     """
-    from espnetv2.files import writable_folder
+    from espnetv2.files import results_folder
     from espnetv2.inference.sources import open_sources
 
     stream = open_sources(sources, exclude=out)
@@ -58,16 +57,9 @@ def predict(
     predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir, backend, accelerate=not no_accelerate)
     if label_ids:
         _check_label_ids(predictor)
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    writable_folder(out)
     job = _Job(predictor, stream, out, label_ids=label_ids, quiet=json)
-    try:
+    with results_folder(out):
         job.run()
-    finally:
-        if not job.count:
-            for folder in made:
-                with suppress(OSError):
-                    folder.rmdir()
     code = job.finish()
     if json:
         print_json(job.answer())
