@@ -47,3 +47,9 @@ def test_what_needs_torch_says_so(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "needs torch, which is not installed" in done.stderr
+
+
+def test_models_are_listed() -> None:
+    done = run_without_torch("models", "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)) == 16

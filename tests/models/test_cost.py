@@ -3,18 +3,24 @@ from __future__ import annotations
 import pytest
 
 from espnetv2.models.cost import multiply_accumulates, parameters, published_parameters
-from espnetv2.models.registry import MODELS, model_spec
+from espnetv2.models.registry import MODELS, Cost, ModelSpec, model_spec
 from helpers import PUBLISHED_COSTS
 
 
 @pytest.mark.parametrize("name", PUBLISHED_COSTS)
-def test_counts_are_the_published_ones(name: str) -> None:
-    spec = MODELS[name]
-    model = spec.build()
+def test_costs_are_the_published_ones(name: str) -> None:
+    cost = MODELS[name].cost
     expected_parameters, expected_macs = PUBLISHED_COSTS[name]
-    assert published_parameters(model) == expected_parameters
+    assert cost.published_parameters == expected_parameters
     digits = 2 if isinstance(expected_macs, float) else 0
-    assert round(multiply_accumulates(model, *spec.reference_size) / 1e6, digits) == expected_macs
+    assert round(cost.macs / 1e6, digits) == expected_macs
+
+
+@pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
+def test_the_costs_written_down_are_those_counted(spec: ModelSpec) -> None:
+    model = spec.build()
+    counted = Cost(parameters(model), published_parameters(model), multiply_accumulates(model, *spec.reference_size))
+    assert spec.cost == counted
 
 
 @pytest.mark.parametrize(("scale", "expected"), [("0_5", 80_353), ("1_0", 234_021), ("1_5", 468_373), ("2_0", 789_253)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from espnetv2.cli import options
-from espnetv2.cli.output import print_json, stderr, stdout
+from espnetv2.cli.output import print_json, stdout
 
 if TYPE_CHECKING:
     from espnetv2.models.registry import ModelSpec
@@ -22,11 +22,10 @@ def models(weights_dir: options.WeightsDir = None, json: options.Json = False) -
     from espnetv2.weights.download import is_local
 
     rows = []
-    with stderr().status("counting operations"):
-        for spec in MODELS.values():
-            entries = [entry for entry in catalogue().values() if entry.model == spec.name]
-            weights = [_weight_row(entry, is_local(entry, weights_dir)) for entry in entries]
-            rows.append(_model_row(spec) | {"weights": weights})
+    for spec in MODELS.values():
+        entries = [entry for entry in catalogue().values() if entry.model == spec.name]
+        weights = [_weight_row(entry, is_local(entry, weights_dir)) for entry in entries]
+        rows.append(_model_row(spec) | {"weights": weights})
     if json:
         print_json(rows)
     else:
@@ -34,20 +33,13 @@ def models(weights_dir: options.WeightsDir = None, json: options.Json = False) -
 
 
 def _model_row(spec: ModelSpec) -> dict[str, Any]:
-    import torch
-
-    from espnetv2.models.cost import multiply_accumulates, parameters, published_parameters
-
-    # Shapes are all that is needed: no parameter is drawn or stored.
-    with torch.device("meta"):
-        network = spec.build()
     height, width = spec.reference_size
     return {
         "model": spec.name,
         "task": spec.task,
-        "parameters": parameters(network),
-        "published_parameters": published_parameters(network),
-        "macs": multiply_accumulates(network, height, width),
+        "parameters": spec.cost.parameters,
+        "published_parameters": spec.cost.published_parameters,
+        "macs": spec.cost.macs,
         "macs_size": f"{width}x{height}",
     }
 

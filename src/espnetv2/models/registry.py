@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from espnetv2.errors import UserError, nearest
 
@@ -13,8 +13,16 @@ if TYPE_CHECKING:
 
 Task = Literal["classification", "segmentation"]
 
-CLASSIFICATION_SCALES = (0.5, 1.0, 1.25, 1.5, 1.75, 2.0)
-SEGMENTATION_SCALES = (0.5, 1.0, 1.25, 1.5, 2.0)
+
+class Cost(NamedTuple):
+    """What ``models.cost`` counts, written down because counting takes a second per model."""
+
+    parameters: int
+    """Those that learn, with ``default_classes`` outputs."""
+    published_parameters: int
+    """Those of the authors' network, which owns some that never learn."""
+    macs: int
+    """Multiply-accumulates of the convolutions at ``reference_size``."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,8 @@ class ModelSpec:
 
     task: Task
     scale: float
-    decoder: DecoderName | None = None
+    decoder: DecoderName | None
+    cost: Cost
 
     @property
     def name(self) -> str:
@@ -58,9 +67,22 @@ class ModelSpec:
 
 
 _SPECS = (
-    *(ModelSpec("classification", scale) for scale in CLASSIFICATION_SCALES),
-    *(ModelSpec("segmentation", scale, "pyramid") for scale in SEGMENTATION_SCALES),
-    *(ModelSpec("segmentation", scale, "psp") for scale in SEGMENTATION_SCALES),
+    ModelSpec("classification", 0.5, None, Cost(1_239_722, 1_241_332, 28_375_508)),
+    ModelSpec("classification", 1.0, None, Cost(1_666_942, 1_670_072, 85_720_404)),
+    ModelSpec("classification", 1.25, None, Cost(1_961_542, 1_965_440, 123_399_444)),
+    ModelSpec("classification", 1.5, None, Cost(2_310_190, 2_314_856, 168_604_884)),
+    ModelSpec("classification", 1.75, None, Cost(2_869_942, 2_875_376, 222_741_652)),
+    ModelSpec("classification", 2.0, None, Cost(3_491_934, 3_498_136, 284_806_228)),
+    ModelSpec("segmentation", 0.5, "pyramid", Cost(80_230, 80_342, 597_558_896)),
+    ModelSpec("segmentation", 1.0, "pyramid", Cost(233_786, 234_010, 1_086_594_672)),
+    ModelSpec("segmentation", 1.25, "pyramid", Cost(342_818, 343_106, 1_410_279_792)),
+    ModelSpec("segmentation", 1.5, "pyramid", Cost(468_010, 468_362, 1_714_566_256)),
+    ModelSpec("segmentation", 2.0, "pyramid", Cost(788_762, 789_242, 2_699_053_680)),
+    ModelSpec("segmentation", 0.5, "psp", Cost(99_306, 99_418, 564_334_592)),
+    ModelSpec("segmentation", 1.0, "psp", Cost(340_558, 340_782, 1_688_795_136)),
+    ModelSpec("segmentation", 1.25, "psp", Cost(514_750, 515_038, 2_445_274_112)),
+    ModelSpec("segmentation", 1.5, "psp", Cost(724_814, 725_166, 3_361_136_640)),
+    ModelSpec("segmentation", 2.0, "psp", Cost(1_252_558, 1_253_038, 5_671_012_352)),
 )
 MODELS = {spec.name: spec for spec in _SPECS}
 
