@@ -4,6 +4,7 @@ import io
 import os
 from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
 
@@ -84,3 +85,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return Outcome(code, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What platformdirs does where neither the environment nor the system's list of users names a home folder."""
+
+    def homeless(_: str) -> str:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(platformdirs, "user_cache_dir", homeless)

@@ -1,13 +1,16 @@
-"""Writing files so that a reader finds the old one or the new one, never a part."""
+"""Where files go, and writing them so that a reader finds the old one or the new one, never a part."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import platformdirs
 
 from espnetv2.errors import UserError
 
@@ -25,6 +28,18 @@ def atomic_path(target: Path) -> Iterator[Path]:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def user_cache(kind: str) -> Path:
+    """Where this user's files of a kind are kept that can be had again; the folder need not exist.
+
+    Raises:
+        OSError: the user has no home.
+    """
+    try:
+        return Path(platformdirs.user_cache_dir("espnetv2")) / kind
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, "this user has no home folder, and XDG_CACHE_HOME names none") from error
 
 
 def writable_folder(folder: str | Path) -> Path:

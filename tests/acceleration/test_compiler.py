@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import platformdirs
 import pytest
 
 from espnetv2.acceleration import compiler
@@ -76,12 +75,9 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(empty_cache: Path) -> 
         kernels()
 
 
-def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    def homeless(_: str) -> str:
-        raise RuntimeError("could not determine the home directory")
-
-    monkeypatch.setattr(platformdirs, "user_cache_dir", homeless)
-    with pytest.raises(KernelsUnavailableError, match=r"no folder to keep the kernels in \(could not determine"):
+@pytest.mark.usefixtures("no_home")
+def test_no_home() -> None:
+    with pytest.raises(KernelsUnavailableError, match=r"no folder to keep the kernels in \(this user has no home"):
         cache_folder()
 
 

@@ -8,7 +8,7 @@ import pytest
 from espnetv2.errors import UserError
 from espnetv2.weights import catalogue as catalogue_module
 from espnetv2.weights.catalogue import ReleasedWeights
-from espnetv2.weights.download import cache_folder, fetch, local_file
+from espnetv2.weights.download import cache_folder, fetch, is_local, local_file
 from helpers import released_entry, served
 
 CONTENT = b"not really weights, but of a known checksum" * 5000
@@ -106,3 +106,13 @@ def test_a_spoilt_cache_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_that_is_none_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--weights-dir names .* which is no folder"):
         local_file(entry_for(), tmp_path / "absent")
+
+
+@pytest.mark.usefixtures("no_home")
+def test_without_a_home_a_folder_can_be_named(tmp_path: Path) -> None:
+    entry = entry_for()
+    assert not is_local(entry)
+    with pytest.raises(UserError, match=r"could not be downloaded \(.*no home folder.*--weights-dir"):
+        fetch(entry)
+    (tmp_path / entry.file).write_bytes(CONTENT)
+    assert fetch(entry, tmp_path) == tmp_path / entry.file

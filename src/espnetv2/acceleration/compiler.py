@@ -15,10 +15,8 @@ import subprocess
 from importlib import resources
 from pathlib import Path
 
-import platformdirs
-
 from espnetv2.errors import UserError
-from espnetv2.files import atomic_path
+from espnetv2.files import atomic_path, user_cache
 
 COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
@@ -72,9 +70,9 @@ def cache_folder() -> Path:
         KernelsUnavailableError: the user has no home.
     """
     try:
-        return Path(platformdirs.user_cache_dir("espnetv2")) / "kernels"
-    except RuntimeError as error:
-        raise KernelsUnavailableError(f"there is no folder to keep the kernels in ({error})") from error
+        return user_cache("kernels")
+    except OSError as error:
+        raise KernelsUnavailableError(f"there is no folder to keep the kernels in ({error.strerror})") from error
 
 
 def _compiler() -> list[str]:

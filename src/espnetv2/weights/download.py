@@ -6,15 +6,15 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 
-import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from espnetv2.errors import UserError
-from espnetv2.files import atomic_path
+from espnetv2.files import atomic_path, user_cache
 from espnetv2.weights.catalogue import BundledWeights, ReleasedWeights, WeightEntry
 
 FOLDER_VARIABLE = "ESPNETV2_WEIGHTS"
@@ -23,8 +23,12 @@ LARGEST_BYTES = 64 * 2**20
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: the user's cache."""
-    return Path(platformdirs.user_cache_dir("espnetv2")) / "weights"
+    """Where downloads are kept: the user's cache.
+
+    Raises:
+        OSError: the user has no home.
+    """
+    return user_cache("weights")
 
 
 def local_file(entry: ReleasedWeights, weights_dir: str | Path | None = None) -> Path | None:
@@ -35,13 +39,20 @@ def local_file(entry: ReleasedWeights, weights_dir: str | Path | None = None) ->
     Raises:
         UserError: ``weights_dir`` or the variable names no folder.
     """
+    folders = _named_folders(weights_dir)
+    with suppress(OSError):
+        folders.append(cache_folder())
+    return next((folder / entry.file for folder in folders if (folder / entry.file).is_file()), None)
+
+
+def _named_folders(weights_dir: str | Path | None) -> list[Path]:
     folders = []
     for origin, folder in (("--weights-dir", weights_dir), (FOLDER_VARIABLE, os.environ.get(FOLDER_VARIABLE))):
         if folder:
             if not Path(folder).is_dir():
                 raise UserError(f'{origin} names "{folder}", which is no folder: name one that holds weight files')
             folders.append(Path(folder))
-    return next((folder / entry.file for folder in (*folders, cache_folder()) if (folder / entry.file).is_file()), None)
+    return folders
 
 
 def fetch(entry: WeightEntry, weights_dir: str | Path | None = None) -> Path:
@@ -58,7 +69,7 @@ def fetch(entry: WeightEntry, weights_dir: str | Path | None = None) -> Path:
         problem = _problem(path, entry)
         if problem is None:
             return path
-        if path.parent != cache_folder():
+        if path.parent in _named_folders(weights_dir):
             raise UserError(f"{path} is not the released file ({problem}): delete it, or name another folder")
         path.unlink()
     return _download(entry)
@@ -84,9 +95,9 @@ def matching_entry(path: Path, entries: list[ReleasedWeights]) -> ReleasedWeight
 
 
 def _download(entry: ReleasedWeights) -> Path:
-    target = cache_folder() / entry.file
     hint = f"download it elsewhere from {entry.url} into a folder, and name that with {FOLDER_VARIABLE} or --weights-dir"
     try:
+        target = cache_folder() / entry.file
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as partial:
             _transfer(entry, partial)

@@ -98,3 +98,8 @@ def test_without_a_place_to_remember_it_still_chooses(tmp_path: Path, monkeypatc
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert Ways(eager=3, graphs=1).choose() == "graphs"
+
+
+@pytest.mark.usefixtures("no_home")
+def test_without_a_home_it_still_chooses() -> None:
+    assert Ways(eager=3, graphs=1).choose() == "graphs"

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 from torch import Tensor
 
-from espnetv2.files import atomic_path
+from espnetv2.files import atomic_path, user_cache
 
 _TURNS = 7
 
@@ -116,7 +115,7 @@ def free_memory() -> None:
 def _path(key: Mapping[str, Any]) -> Path:
     text = json.dumps(key, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Path(platformdirs.user_cache_dir("espnetv2")) / "choices" / f"{name}.json"
+    return user_cache("choices") / f"{name}.json"
 
 
 def _remembered(key: Mapping[str, Any]) -> str | None:
@@ -128,10 +127,10 @@ def _remembered(key: Mapping[str, Any]) -> str | None:
 
 
 def _remember(key: Mapping[str, Any], choice: str, times: Mapping[str, float]) -> None:
-    path = _path(key)
     try:
+        path = _path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial:
             partial.write_text(json.dumps({"key": dict(key), "choice": choice, "seconds": dict(times)}, indent=1), "utf-8")
     except OSError as error:
-        log.info("the choice cannot be kept in %s (%s)", path.parent, error.strerror)
+        log.info("the choice cannot be kept (%s)", error)
