@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,11 @@ def test_a_classification_is_written_as_json(tmp_path: Path) -> None:
     assert (written["width"], written["height"]) == (40, 30)
     assert found.summary() == "class 2 75.0%, class 0 25.0%"
     assert found.overlay().size == (40, 30)
+
+
+def test_a_probability_that_is_not_known_is_not_told() -> None:
+    model = generic_info(model_spec("espnetv2_s0_5"), 3)
+    found = ClassificationResult("x.jpg", "x", picture(40, 30), ((2, math.nan),), model)
+    assert found.summary() == "class 2"
+    assert found.to_dict()["top"] == [{"class": "class 2", "index": 2, "probability": None}]
+    assert found.overlay().tobytes() != picture(40, 30).tobytes()

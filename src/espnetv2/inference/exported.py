@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class ExportedEngine:
         return class_map(output, len(self.info.classes), size)
 
     def ranking(self, output: npt.NDArray[Any], count: int) -> Ranking:
-        """The most probable classes; of a file that gives one class alone, that one."""
+        """The most probable classes; of a file that gives one class alone that one, its probability not a number."""
         if self._description.output == "classes":
-            return ((int(output), 1.0),)
+            return ((int(output), math.nan),)
         return top_classes(output, len(self.info.classes), count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -126,7 +127,8 @@ class ClassificationResult:
         source: what was predicted on.
         stem: what output files are called.
         picture: the source, 8-bit RGB.
-        top: (class index, probability), the most probable first.
+        top: (class index, probability), the most probable first. Of a file that gives the class alone there is one, whose
+            probability is not a number.
         info: class names.
         frame: number within a video, else None.
         fps: frames per second of that video.
@@ -148,8 +150,7 @@ class ClassificationResult:
 
     def overlay(self) -> Image.Image:
         """The picture with the most probable class written into it."""
-        name, probability = self.best
-        return with_caption(self.picture, f"{name} {probability:.1%}")
+        return with_caption(self.picture, self._named(*self.top[0]))
 
     def outputs(self, folder: str | Path) -> list[Path]:
         """The path that ``save`` writes."""
@@ -166,15 +167,24 @@ class ClassificationResult:
 
     def summary(self) -> str:
         """One line for people: the most probable classes and their probabilities."""
-        return ", ".join(f"{self.info.classes[index]} {probability:.1%}" for index, probability in self.top)
+        return ", ".join(self._named(index, probability) for index, probability in self.top)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: source, size and the most probable classes."""
+        """For JSON: source, size and the most probable classes; a probability that is not known is null."""
         top = [
-            {"class": self.info.classes[index], "index": index, "probability": probability} for index, probability in self.top
+            {
+                "class": self.info.classes[index],
+                "index": index,
+                "probability": None if math.isnan(probability) else probability,
+            }
+            for index, probability in self.top
         ]
         found = {"source": self.source, "width": self.picture.width, "height": self.picture.height, "top": top}
         return found if self.frame is None else found | {"frame": self.frame}
+
+    def _named(self, index: int, probability: float) -> str:
+        name = self.info.classes[index]
+        return name if math.isnan(probability) else f"{name} {probability:.1%}"
 
 
 Result = SegmentationResult | ClassificationResult
