@@ -16,9 +16,9 @@ from torch import nn
 
 import espnetv2
 from espnetv2.acceleration import compiler
-from espnetv2.acceleration.builder import build_plan
 from espnetv2.acceleration.inference import AcceleratedModel
-from espnetv2.acceleration.plan import Plan
+from espnetv2.acceleration.plans.networks import build_plan
+from espnetv2.acceleration.plans.plan import Plan
 from espnetv2.errors import UserError
 from espnetv2.images import read_picture
 from espnetv2.labels import CITYSCAPES

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from espnetv2.acceleration.backends import Backend, check_backend
-from espnetv2.acceleration.builder import build_plan, outputs
 from espnetv2.acceleration.compiler import KernelsUnavailableError, kernels
 from espnetv2.acceleration.operators import is_traced
-from espnetv2.acceleration.packing import Packed
-from espnetv2.acceleration.plan import Plan
+from espnetv2.acceleration.plans.networks import build_plan, outputs
+from espnetv2.acceleration.plans.packing import Packed
+from espnetv2.acceleration.plans.plan import Plan
 from espnetv2.acceleration.structure import change
 from espnetv2.errors import UserError
 from espnetv2.models.classification import ClassificationModel

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from espnetv2.acceleration.compiler import vector_lanes
-from espnetv2.acceleration.plan import Map
+from espnetv2.acceleration.plans.plan import Map
 from espnetv2.models.decoders.pyramid import EfficientPyramidPool, PyramidStage
 
 Floats = npt.NDArray[np.float32]
