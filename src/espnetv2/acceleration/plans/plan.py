@@ -89,7 +89,7 @@ class Operation:
 
 @dataclass
 class Plan:
-    """Operations ready to run; ``builder.build_plan`` makes them."""
+    """Operations ready to run; ``networks.build_plan`` makes them."""
 
     ops: ctypes.Array[Any]
     kinds: tuple[Kind, ...]
