@@ -125,9 +125,9 @@ def _random_part(size: tuple[int, int], options: Augmentation, rng: Generator) -
 def _trivial_augment(image: Image.Image, seed: int) -> Image.Image:
     from torchvision.transforms.v2 import InterpolationMode, TrivialAugmentWide
 
-    # torchvision draws from torch's global generator.
+    # torchvision draws from torch's global generator. Seeding all devices' takes as long as the variation itself.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         varied: Image.Image = TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)(image)
     return varied
 
