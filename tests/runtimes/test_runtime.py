@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import zipfile
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper
 
 from espnetv2.errors import UserError
@@ -47,36 +42,6 @@ def test_a_damaged_file(suffix: str, tmp_path: Path) -> None:
     path.write_bytes(b"neither this nor that")
     with pytest.raises(UserError, match=r"is damaged or no .* export it anew"):
         open_runtime(path)
-
-
-class _Command:
-    """Unpickled, it makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = str(folder)
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.mkdir, (self._folder,)
-
-
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    """A .pt2 file may say of each of its weights that it is pickled."""
-    torch.export.save(torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),)), tmp_path / "good.pt2")
-    payload = io.BytesIO()
-    torch.save({"a": _Command(tmp_path / "made")}, payload)
-    with zipfile.ZipFile(tmp_path / "good.pt2") as good, zipfile.ZipFile(tmp_path / "bad.pt2", "w") as bad:
-        for entry in good.infolist():
-            content = good.read(entry)
-            if entry.filename.endswith("_weights_config.json"):
-                config = json.loads(content)
-                for value in config["config"].values():
-                    value["use_pickle"] = True
-                content = json.dumps(config).encode()
-            bad.writestr(entry.filename, payload.getvalue() if entry.filename.endswith("/weight_0") else content)
-    with pytest.raises(UserError, match=r"is damaged or no \.pt2 file"):
-        open_runtime(tmp_path / "bad.pt2")
-    assert not (tmp_path / "made").exists()
-    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 @pytest.mark.parametrize("suffix", KINDS)

@@ -17,4 +17,13 @@ def write(network: Network, description: Description, calibration: Calibration |
     del calibration
     graph = Graph(network, description, prelu=True)
     program = torch.export.export(graph, (example_input(description),))
+    _forget_origin(program)
     torch.export.save(program, path, extra_files={KEY: description.model_dump_json()})
+
+
+def _forget_origin(program: torch.export.ExportedProgram) -> None:
+    """Leave out where in whose files each operator comes from, and the example: more than the network, and private."""
+    for node in program.graph.nodes:
+        for name in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn"):
+            node.meta.pop(name, None)
+    program.example_inputs = None

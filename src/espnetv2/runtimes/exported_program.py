@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +9,8 @@ import torch
 
 from espnetv2.errors import UserError
 from espnetv2.runtimes.description import KEY, read_description
+from espnetv2.runtimes.program_archive import RefusedError, checked_archive
+from espnetv2.runtimes.quiet import quiet
 from espnetv2.runtimes.runtime import Array
 
 
@@ -23,8 +22,11 @@ class ExportedProgramFile:
             torch.set_num_threads(threads)
         extra = {KEY: ""}
         try:
-            with _without_pickle():
-                program = torch.export.load(path, extra_files=extra)
+            archive = checked_archive(path)
+            with quiet():
+                program = torch.export.load(archive, extra_files=extra)
+        except RefusedError as error:
+            raise UserError(f"{path} is refused, it holds more than a network ({error}): export it anew") from error
         except Exception as error:
             # A damaged file can break the reader anywhere.
             raise UserError(f"{path} is damaged or no .pt2 file ({type(error).__name__}): export it anew") from error
@@ -37,21 +39,6 @@ class ExportedProgramFile:
         # torch wants memory that it could write to.
         out: Array = self._module(torch.from_numpy(np.require(images, requirements="W"))).numpy()
         return out
-
-
-@contextmanager
-def _without_pickle() -> Iterator[None]:
-    """Let torch read tensors alone: torch.export unpickles whatever a file says is pickled, and has no option against it."""
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def open_file(path: Path, threads: int | None) -> ExportedProgramFile:
