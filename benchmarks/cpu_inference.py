@@ -20,7 +20,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 import espnetv2
 from espnetv2.models.cost import multiply_accumulates
+from espnetv2.runtimes.private import import_onnxruntime, import_openvino
 
 Contender = Callable[[Tensor], Any]
 CASES = (
@@ -146,7 +146,7 @@ def _torch_contenders(graph: nn.Module, options: argparse.Namespace) -> dict[str
 
 
 def _runtime_contenders(graph: nn.Module, image: Tensor, threads: int) -> dict[str, Contender]:
-    runtime, openvino = import_module("onnxruntime"), import_module("openvino")
+    runtime, openvino = import_onnxruntime(), import_openvino()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         torch.onnx.export(graph.eval(), (image,), path, dynamo=True, opset_version=18, verbose=False)

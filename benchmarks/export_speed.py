@@ -28,6 +28,7 @@ from espnetv2.exporting.onnx import traced
 from espnetv2.info import generic_info
 from espnetv2.models.registry import model_spec
 from espnetv2.runtimes.description import Description, Output
+from espnetv2.runtimes.private import import_onnxruntime, import_openvino
 from espnetv2.runtimes.quiet import quiet
 
 HEIGHT, WIDTH = 512, 1024
@@ -90,8 +91,7 @@ def _row(runs: list[Run], image: npt.NDArray[Any], rounds: int) -> str:
 
 
 def _onnxruntime(path: Path, threads: int) -> Run:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -100,9 +100,7 @@ def _onnxruntime(path: Path, threads: int) -> Run:
 
 
 def _openvino(path: Path, threads: int) -> Run:
-    from importlib import import_module
-
-    openvino: Any = import_module("openvino")
+    openvino = import_openvino()
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
 

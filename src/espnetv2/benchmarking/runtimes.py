@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from espnetv2.benchmarking.report import Answer
 from espnetv2.benchmarking.timing import Run
 from espnetv2.errors import MissingPackageError, UserError
 from espnetv2.models.registry import Task
+from espnetv2.runtimes.private import import_onnxruntime, import_openvino
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,13 +152,13 @@ def _reading() -> Iterator[None]:
 
 def _onnxruntime() -> Any:
     try:
-        return import_module("onnxruntime")
+        return import_onnxruntime()
     except ImportError as error:
         raise MissingPackageError("onnxruntime", "export", "running an ONNX file") from error
 
 
 def _openvino() -> Any:
     try:
-        return import_module("openvino")
+        return import_openvino()
     except ImportError as error:
         raise MissingPackageError("openvino", "export", "running a network in OpenVINO") from error

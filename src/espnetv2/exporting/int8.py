@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from espnetv2.exporting.calibration import Calibration
 from espnetv2.exporting.onnx import halve_weights, saved
+from espnetv2.runtimes.private import import_onnxruntime
 from espnetv2.runtimes.quiet import quiet
 
 QUANTISED = ("Conv", "Gemm")
@@ -30,19 +30,20 @@ def quantised(model: Any, calibration: Calibration) -> Any:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     kept = [node.name for node in convolutions if _stays_in_float(node.input[1], shapes[node.input[1]])]
+    quantization = import_onnxruntime("onnxruntime.quantization")
     with saved(model) as source, quiet():
         target = source.with_name("int8.onnx")
-        quantize_static(
+        quantization.quantize_static(
             source,
             target,
             _Reader(model.graph.input[0].name, calibration),
-            quant_format=QuantFormat.QDQ,
+            quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTISED),
             nodes_to_exclude=kept,
             per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Percentile,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.Percentile,
             extra_options={"CalibPercentile": PERCENTILE, "QuantizeBias": False},
         )
         made = onnx.load(target)
@@ -56,7 +57,7 @@ def _stays_in_float(name: str, weight: tuple[int, int, int, int]) -> bool:
     return channels <= IMAGE_CHANNELS or (height > 1 and channels <= WIDEST_GROUP) or BY_NAME.search(name) is not None
 
 
-class _Reader(CalibrationDataReader):
+class _Reader:
     """Feeds pictures to ONNX Runtime's calibration."""
 
     def __init__(self, name: str, calibration: Calibration) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from espnetv2.exporting.calibration import Calibration
@@ -12,11 +10,12 @@ from espnetv2.exporting.compacting import compact
 from espnetv2.exporting.onnx import quantised_or_not, saved
 from espnetv2.models.network import Network
 from espnetv2.runtimes.description import KEY, Description
+from espnetv2.runtimes.private import import_openvino
 
 
 def write(network: Network, description: Description, calibration: Calibration | None, path: Path) -> None:
     """Write ``.xml`` and, beside it, ``.bin``."""
-    openvino: Any = import_module("openvino")
+    openvino = import_openvino()
     graph = quantised_or_not(network, description, calibration)
     compact(graph)
     with saved(graph) as source:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from espnetv2.errors import UserError
 from espnetv2.runtimes.description import KEY, read_description
+from espnetv2.runtimes.private import import_onnxruntime
 from espnetv2.runtimes.runtime import Array
 
 ERRORS_ONLY = 3
@@ -18,6 +18,7 @@ class OnnxFile:
     """A network in ONNX Runtime, on the CPU."""
 
     def __init__(self, path: Path, threads: int | None) -> None:
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
         if threads is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from espnetv2.errors import UserError
 from espnetv2.runtimes.description import KEY, read_description
+from espnetv2.runtimes.private import import_openvino
 from espnetv2.runtimes.runtime import Array
 
 
@@ -15,7 +14,7 @@ class OpenVinoFile:
     """A network in OpenVINO, on the CPU, computing in float32 where the file does not say otherwise."""
 
     def __init__(self, path: Path, threads: int | None) -> None:
-        openvino: Any = import_module("openvino")
+        openvino = import_openvino()
         core = openvino.Core()
         settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
