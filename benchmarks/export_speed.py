@@ -1,6 +1,6 @@
 """How much faster an exported ONNX file is than torch's plain export of the same network, in the same runtime.
 
-Run ``pip install "espnetv2[export]"`` and then ``python benchmarks/export_speed.py``. Both files of a network are made at a
+Run ``pip install ".[export]"``, then ``python benchmarks/export_speed.py``. Both files of a network are made at a
 fixed 1024x512, their answers are compared, and they take turns within one run; before its turn each waits until the threads of
 the one before have stopped spinning, and warms up. Medians are printed. Weights are random: they do not change the work.
 """

@@ -1,6 +1,7 @@
 // Bundles the page into dist/, beside the model file that `make web` exports there.
 
 import { copyFile, mkdir } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const here = new URL("./", import.meta.url);
@@ -17,7 +18,7 @@ const copies = [
 const dist = new URL("dist/", here);
 await mkdir(dist, { recursive: true });
 await build({
-  absWorkingDir: here.pathname,
+  absWorkingDir: fileURLToPath(here),
   entryPoints: ["src/main.js", "src/worker.js"],
   outdir: "dist",
   bundle: true,

@@ -23,7 +23,12 @@ const ISOLATION = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-E
  */
 export async function serve(folder, { port = 0, prefix = "/", isolated = true } = {}) {
   const server = createServer(async (request, response) => {
-    const { pathname } = new URL(request.url ?? "/", "http://127.0.0.1");
+    const target = request.url ?? "/";
+    if (!URL.canParse(target, "http://127.0.0.1")) {
+      response.writeHead(400).end();
+      return;
+    }
+    const { pathname } = new URL(target, "http://127.0.0.1");
     const below = pathname.slice(prefix.length);
     const path = join(folder, pathname.endsWith("/") ? `${below}index.html` : below);
     const found = pathname.startsWith(prefix) ? await stat(path).catch(() => null) : null;

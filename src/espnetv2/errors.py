@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -24,10 +26,23 @@ class MissingPackageError(UserError):
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self._given = (package, extra, purpose)
         super().__init__(
-            f"{purpose} needs the package {package}, which is not installed: pip install 'espnetv2[{extra}]', "
-            f"or '.[{extra}]' in a checkout, for all of that kind"
+            f"{purpose} needs the package {package}, which is not installed: "
+            f"pip install '.[{extra}]' in a checkout of espnetv2 installs all of that kind"
         )
+
+    def __reduce__(self) -> tuple[type[MissingPackageError], tuple[str, str, str]]:
+        """As it was made: by default it would be made anew from its message, in another process."""
+        return type(self), self._given
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, the system, torch on a CPU or torch on a GPU had no memory left."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    # torch raises plain RuntimeErrors.
+    return isinstance(error, RuntimeError) and re.search("not enough memory|out of memory", str(error)) is not None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

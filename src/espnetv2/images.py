@@ -53,7 +53,7 @@ def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
     if not content:
         raise UserError(f"{label}: the file is empty")
     try:
-        with _open(content) as picture:
+        with open_picture(content) as picture:
             return as_rgb(picture)
     except UnidentifiedImageError as error:
         raise UserError(f"{label}: not a picture that can be decoded; convert it to PNG or JPEG") from error
@@ -119,8 +119,13 @@ def _narrow(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     return ((wide + 128) // 257).astype(np.uint8)
 
 
-def _open(content: bytes) -> Image.Image:
-    """Open with this project's limit on the number of pixels in place of Pillow's, which is a global."""
+def open_picture(content: bytes) -> Image.Image:
+    """Open with this project's limit on the number of pixels in place of Pillow's, which is a global.
+
+    Raises:
+        PIL.UnidentifiedImageError: it is no picture.
+        PIL.Image.DecompressionBombError: it has more than 500 million pixels.
+    """
     with _pillow_limit:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from espnetv2.labels import Labels, generic_labels
 from espnetv2.models.registry import ModelSpec, Task, model_spec
 from espnetv2.preprocessing import Preprocessing
+
+Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 class ModelInfo(BaseModel):
@@ -23,7 +25,7 @@ class ModelInfo(BaseModel):
     outputs: int
     """Number of the network's outputs. Those beyond ``classes`` are no class, and never win."""
     classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...] = ()
+    palette: tuple[tuple[Channel, Channel, Channel], ...] = ()
     """Colour of each class (segmentation only)."""
     preprocessing: Preprocessing
     dataset: str | None = None

@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from espnetv2.errors import UserError
 
-Triple = tuple[float, float, float]
+Triple = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=1, le=65_536)]
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
@@ -44,7 +45,7 @@ class Preprocessing(BaseModel):
     channels: Literal["RGB", "BGR"] = "RGB"
     """Order of the network's input channels, and of ``mean`` and ``std``."""
     mean: Triple = IMAGENET_MEAN
-    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = IMAGENET_STD
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
 
     def differing_values(self, other: Preprocessing) -> list[str]:
         """What gives a pixel other values than with ``other``: which of ``channels``, ``mean`` and ``std``."""
@@ -95,6 +96,18 @@ class Preprocessing(BaseModel):
         half_width, half_height = self.width / scale / 2, self.height / scale / 2
         x, y = size[0] / 2, size[1] / 2
         return max(0.0, x - half_width), max(0.0, y - half_height), min(size[0], x + half_width), min(size[1], y + half_height)
+
+
+def check_size(size: tuple[int, int], smallest: int = 1, largest: int = 65_536) -> None:
+    """See that a size can be one.
+
+    Raises:
+        UserError: it is not (height, width), two whole numbers within these bounds.
+    """
+    fits = isinstance(size, tuple | list) and len(size) == 2
+    if not fits or not all(isinstance(side, int) and smallest <= side <= largest for side in size):
+        shown = f"{size[1]}x{size[0]}" if fits else repr(size)
+        raise UserError(f"the size {shown} is none: height and width are whole numbers from {smallest} to {largest} here")
 
 
 def parse_size(text: str) -> tuple[int, int]:

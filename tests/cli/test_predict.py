@@ -117,13 +117,15 @@ def test_a_source_is_never_written_over(run: Run, segmentation_file: Path, tmp_p
 def test_a_source_video_is_never_written_over(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
     for name in ("v.mp4", "v_overlay.mp4"):
         writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*"mp4v"), 10, (96, 64))
-        writer.write(np.full((64, 96, 3), 90, np.uint8))
+        for shade in range(9):
+            writer.write(np.full((64, 96, 3), shade, np.uint8))
         writer.release()
     before = (tmp_path / "v_overlay.mp4").read_bytes()
     sources = (tmp_path / "v.mp4", tmp_path / "v_overlay.mp4")
     done = run("predict", *sources, "--model", segmentation_file, "--out", tmp_path)
     assert done.code == 1
-    assert "would be written over" in done.stderr
+    assert done.stderr.count("would be written over") == 1
+    assert "1 of 10 could not be predicted" in done.stderr
     assert (tmp_path / "v_overlay.mp4").read_bytes() == before
 
 
@@ -185,6 +187,22 @@ def test_one_broken_picture_alone_is_an_error(run: Run, segmentation_file: Path,
     assert_one_line_error(done, "a.png: not a picture")
     assert not (tmp_path / "out").exists()
     assert_one_line_error(run("predict", tmp_path / "absent.png"), 'no file or folder "')
+    done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out", "--json")
+    assert done.code == 2
+    assert [row["source"] for row in json.loads(done.stdout)["failed"]] == [str(tmp_path / "a.png")]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory"), OSError(12, "no")])
+def test_too_little_memory_is_one_line(
+    run: Run, segmentation_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("espnetv2.inference.network.NetworkEngine.run", full)
+    picture(50, 40).save(tmp_path / "a.png")
+    done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out")
+    assert_one_line_error(done, "there is not enough memory for this: a smaller size or batch needs less")
 
 
 def test_without_opencv_the_extra_is_named(
@@ -193,7 +211,7 @@ def test_without_opencv_the_extra_is_named(
     (tmp_path / "clip.mp4").write_bytes(b"\0" * 100)
     monkeypatch.setitem(sys.modules, "cv2", None)
     done = run("predict", tmp_path / "clip.mp4", "--model", segmentation_file)
-    assert_one_line_error(done, "pip install 'espnetv2[video]'")
+    assert_one_line_error(done, "pip install '.[video]'")
 
 
 def test_version_and_help(run: Run) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from espnetv2.inference.results import ClassificationResult, SegmentationResult
 from espnetv2.models.network import Network
 from espnetv2.runtimes.description import Description
 from espnetv2.runtimes.runtime import open_runtime
-from helpers import make_folders, picture
+from helpers import SAMPLE, Run, make_folders, picture
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 
@@ -34,6 +36,11 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 @pytest.fixture
 def network(segmentation_file: Path) -> Network:
     return create_model("espnetv2_seg_s0_5", weights=segmentation_file)
+
+
+@pytest.fixture(scope="module")
+def onnx_file(segmentation_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(segmentation_file, tmp_path_factory.mktemp("onnx") / "model.onnx").path
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +109,8 @@ def test_any_size_and_batch(format: str, network: Network, segmentation_file: Pa
             assert isinstance(one, SegmentationResult)
             assert isinstance(other, SegmentationResult)
             assert (one.class_map == other.class_map).mean() > 0.999
+    with pytest.raises(UserError, match="from 48 to 8192"):
+        Predictor(done.path, size=(32, 64))
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
@@ -141,8 +150,8 @@ def test_classification(classification_file: Path, tmp_path: Path) -> None:
     assert evaluate(Predictor(classification_file), data).summary().keys() == {"top1", "top5"}
 
 
-def test_the_graph_of_one_size_computes_no_shapes(network: Network, tmp_path: Path) -> None:
-    model = onnx.load(written(network, tmp_path, "onnx").path)
+def test_the_graph_of_one_size_computes_no_shapes(onnx_file: Path) -> None:
+    model = onnx.load(onnx_file)
     kinds = {node.op_type for node in model.graph.node}
     assert not kinds & {"Shape", "Gather", "GatherND", "BatchNormalization", "PRelu", "ConstantOfShape"}
     described = json.loads({entry.key: entry.value for entry in model.metadata_props}["espnetv2"])
@@ -161,7 +170,7 @@ def test_a_file_that_gives_something_else_is_not_kept(
     monkeypatch.setattr(graph, "Normalisation", Wrong)
     with pytest.raises(UserError, match=r"does not give what the network gives: .* % of the classes agree"):
         written(network, tmp_path / "out", "onnx", input="uint8")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_no_number_is_not_verified(network: Network) -> None:
@@ -186,7 +195,7 @@ def test_what_is_no_number_is_not_verified(network: Network) -> None:
 def test_a_file_is_replaced_whole_or_not_at_all(network: Network, tmp_path: Path) -> None:
     target = tmp_path / "model.onnx"
     target.write_bytes(b"before")
-    with pytest.raises(UserError, match="at most"):
+    with pytest.raises(UserError, match="the size 9000x16 is none"):
         export(network, target, size=(16, 9000))
     assert target.read_bytes() == b"before"
     written(network, tmp_path, "onnx")
@@ -225,8 +234,68 @@ def test_calibration_needs_pictures(network: Network, tmp_path: Path) -> None:
 def test_a_missing_package_is_named(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else real(name))
-    with pytest.raises(UserError, match=r"writing openvino files needs the package openvino.*espnetv2\[export\]"):
+    with pytest.raises(UserError, match=r"writing openvino files needs the package openvino.*\.\[export\]"):
         export(network, tmp_path / "model.xml", format="openvino")
+
+
+def test_a_network_of_another_precision_is_exported_as_it_is(network: Network, tmp_path: Path) -> None:
+    other = copy.deepcopy(network).half()
+    assert written(other, tmp_path, "onnx").description.precision == "fp32"
+    assert next(other.parameters()).dtype == torch.float16
+
+
+def test_a_checkpoint_may_be_a_path(onnx_file: Path, network: Network) -> None:
+    assert open_runtime(onnx_file).description.info == network.info
+
+
+@pytest.mark.parametrize(
+    ("size", "dynamic", "bounds"), [((0, 10), False, "1 to 8192"), ((16, 96), True, "48 to 8192"), (512, False, "1 to 8192")]
+)
+def test_a_size_that_is_none(network: Network, tmp_path: Path, size: Any, dynamic: bool, bounds: str) -> None:
+    with pytest.raises(UserError, match=f"is none: .* from {bounds}"):
+        export(network, tmp_path / "model.onnx", size=size, dynamic=dynamic)
+
+
+def info_with(**changes: Any) -> Any:
+    def change(described: Any) -> None:
+        described["info"] |= changes
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda described: described.update(input="uint8"),
+        lambda described: described.update(output="classes"),
+        info_with(outputs=30, classes=[str(number) for number in range(30)], palette=[[0, 0, 0]] * 30),
+        info_with(model="espnetv2_s0_5"),
+        lambda described: described["info"]["preprocessing"].update(height=48),
+    ],
+    ids=["input", "output", "classes", "task", "size"],
+)
+def test_a_file_that_is_not_what_it_says_is_one_line(onnx_file: Path, tmp_path: Path, run: Run, change: Any) -> None:
+    path = tmp_path / "model.onnx"
+    model = onnx.load(onnx_file)
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "espnetv2")
+    described = json.loads(entry.value)
+    change(described)
+    entry.value = json.dumps(described)
+    onnx.save(model, path)
+    done = run("predict", SAMPLE, "--model", path, "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "model.onnx does not do what its description says" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_threads_may_share_an_openvino_file(network: Network, tmp_path: Path) -> None:
+    predictor = Predictor(written(network, tmp_path, "openvino").path)
+    pictures = [picture(60 + number, 40) for number in range(24)]
+    alone = [class_map(predictor, source) for source in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda source: class_map(predictor, source), pictures))
+    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
 def test_untrained_networks_are_not_exported(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def test_ncnn_classifies(tmp_path: Path) -> None:
 def test_ncnn_replaces_an_older_folder(tmp_path: Path) -> None:
     out = tmp_path / "model.ncnn"
     out.mkdir()
+    (out / "espnetv2.json").touch()
     (out / "left").touch()
     check_round_trip(small_classification(), out, format="ncnn")
     assert not (out / "left").exists()
@@ -123,7 +124,7 @@ def test_a_missing_package_is_named_with_its_extra(
     outcome = run("export", segmentation_file, "--format", name, "--out", out)
     assert outcome.code == 2
     assert FORMATS[name].packages[0] in outcome.stderr
-    assert f"pip install 'espnetv2[{name}]'" in outcome.stderr
+    assert f"pip install '.[{name}]'" in outcome.stderr
     assert not out.parent.exists()
 
 
@@ -136,7 +137,7 @@ def test_a_missing_runtime_is_named_with_its_extra(suffix: str, ncnn_folder: Pat
     # What another test has imported would be found all the same.
     for name in (*packages, *(name for name in sys.modules if name.partition(".")[0] in packages)):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=rf"which is not installed: pip install 'espnetv2\[{KINDS[suffix].extra}\]'"):
+    with pytest.raises(UserError, match=rf"which is not installed: pip install '\.\[{KINDS[suffix].extra}\]'"):
         open_runtime(path)
 
 

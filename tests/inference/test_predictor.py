@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,6 +89,22 @@ def test_the_model_that_is_given_stays_as_it_is(segmentation_file: Path) -> None
 def test_a_model_without_training_cannot_predict() -> None:
     with pytest.raises(UserError, match="has no trained weights"):
         Predictor(create_model("espnetv2_s0_5"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": (0, 10)}, "the size 10x0 is none"),
+        ({"size": 512}, "the size 512 is none"),
+        ({"size": (32.0, 64)}, "is none: height and width are whole numbers from 1"),
+        ({"top_k": 0}, "top_k is 0: at least 1"),
+        ({"top_k": -2}, "top_k is -2"),
+        ({"batch_size": 0}, "batch_size is 0: at least 1"),
+    ],
+)
+def test_arguments_that_are_none(segmentation_file: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Predictor(segmentation_file, **options)
 
 
 def test_devices() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import urllib.parse
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.inference.sources import open_sources
+from espnetv2.inference.sources import _request, open_sources
 from helpers import picture, served
 
 
@@ -59,6 +60,27 @@ def test_urls() -> None:
         (absent,) = open_sources([f"{host}/absent.png"]).items
         with pytest.raises(UserError, match=r"absent.png: cannot be downloaded \(Not Found\)"):
             absent.read()
+
+
+@pytest.mark.parametrize(
+    ("written", "asked", "stem"),
+    [
+        ("/straße ä.png?a=b c", "/stra%C3%9Fe%20%C3%A4.png?a=b%20c", "straße ä"),
+        ("/a%00b.png", "/a%00b.png", "ab"),
+        ("/%2e%2e", "/%2e%2e", "download"),
+    ],
+)
+def test_urls_as_people_copy_them(written: str, asked: str, stem: str) -> None:
+    buffer = io.BytesIO()
+    picture(7, 5).save(buffer, "PNG")
+    with served({asked: buffer.getvalue()}) as host:
+        (found,) = open_sources([host + written]).items
+        assert (found.stem, found.read().size) == (stem, (7, 5))
+
+
+def test_a_host_with_an_umlaut() -> None:
+    parts = urllib.parse.urlsplit("http://bücher.example:80/a.png#top")
+    assert _request(parts) == "http://xn--bcher-kva.example:80/a.png"
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from espnetv2.models.cost import multiply_accumulates, parameters, published_parameters
 from espnetv2.models.registry import MODELS, Cost, ModelSpec, model_spec
@@ -33,3 +36,17 @@ def test_parameters_that_cannot_learn_are_not_owned() -> None:
     # The last PReLU of four strided units, and a shortcut of two convolutions with BN, the first with PReLU.
     never = (16 + 32 + 64 + 128) + (81 + 6 + 3) + (3 * 256 + 512)
     assert published_parameters(model) - parameters(model) == never
+
+
+def test_other_convolutions_are_counted_as_torch_counts_them() -> None:
+    layers = (
+        nn.Conv2d(3, 8, 3, stride=2, padding=2, dilation=2, bias=False),
+        nn.ConvTranspose2d(8, 6, 4, stride=2, padding=1, groups=2, bias=False),
+    )
+    for network in (nn.Sequential(layer) for layer in layers):
+        image = torch.zeros(1, 8 if isinstance(network[0], nn.ConvTranspose2d) else 3, 16, 16)
+        with FlopCounterMode(display=False) as counter:
+            network(image)
+        shadow = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), network[0]) if image.shape[1] == 8 else network
+        beside = 8 * 3 * 16 * 16 if image.shape[1] == 8 else 0
+        assert multiply_accumulates(shadow, 16, 16) - beside == counter.get_total_flops() // 2

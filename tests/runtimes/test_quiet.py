@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 import warnings
 
@@ -33,3 +34,9 @@ def test_errors_come_through_and_sound_comes_back(capfd: pytest.CaptureFixture[s
         raise ValueError("reason")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a child's streams cannot be closed before it starts")
+def test_streams_that_are_closed() -> None:
+    program = "from espnetv2.runtimes.quiet import quiet\nwith quiet(): pass"
+    subprocess.run(["sh", "-c", 'exec "$0" -c "$1" >&- 2>&-', sys.executable, program], check=True)

@@ -386,4 +386,4 @@ def test_without_lightning_the_extra_is_named(run: Run, shapes: Path, tmp_path: 
     monkeypatch.setattr("espnetv2.cli.train.find_spec", lambda _: None)
     done = run(*command(shapes, tmp_path / "run")[3:])
     assert done.code == 2
-    assert "pip install 'espnetv2[train]'" in done.stderr
+    assert "pip install '.[train]'" in done.stderr

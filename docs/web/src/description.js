@@ -29,9 +29,12 @@ const EXPORT = "espnetv2 export NAME --format onnx --size WxH --input uint8 --ou
 export function describe(bytes, file) {
   const text = metadata(bytes, KEY);
   if (text === null) throw new UserError(`${file}: not an ONNX file that espnetv2 exported; make one with: ${EXPORT}`);
-  const { layout, info, input, output } = parsed(text, file);
-  if (layout !== LAYOUT) throw new UserError(`${file}: exported by another version of espnetv2; export it again with this one`);
-  const { model, tag, classes, palette, preprocessing } = info;
+  const found = parsed(text, file);
+  if (found?.layout !== LAYOUT)
+    throw new UserError(`${file}: exported by another version of espnetv2; export it again with this one`);
+  const { info, input, output } = found;
+  const { model, tag, classes, palette, preprocessing } = info ?? {};
+  if (!classes || !palette || !preprocessing) throw new UserError(`${file}: its description is damaged; export it again`);
   if (!palette.length) throw new UserError(`${file}: ${model} names whole pictures; this page needs a segmentation model`);
   for (const [option, found, needed] of [
     ["--input", input, "uint8"],

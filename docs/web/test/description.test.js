@@ -29,6 +29,8 @@ const REFUSED = [
   ["a cut file", onnx("espnetv2", JSON.stringify(DESCRIPTION)).subarray(0, 60), /not an ONNX file that espnetv2 exported/],
   ["another program's file", onnx("names", "{}"), /not an ONNX file that espnetv2 exported/],
   ["a damaged description", onnx("espnetv2", "{"), /its description is damaged; export it again/],
+  ["nothing described", onnx("espnetv2", "null"), /exported by another version of espnetv2/],
+  ["a description without content", onnx("espnetv2", '{"layout": 1}'), /its description is damaged; export it again/],
   ["another layout", changed({ layout: 2 }), /exported by another version of espnetv2; export it again/],
   ["float input", changed({ input: "float32" }), /exported with --input float32; export it again with --input uint8/],
   ["logits", changed({ output: "logits" }), /exported with --output logits; export it again with --output classes/],

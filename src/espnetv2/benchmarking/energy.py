@@ -50,7 +50,8 @@ def find_counter(device: torch.device) -> Counter:
         zeus = import_module("zeus.device")
     except ImportError as error:
         raise EnergyUnavailableError(
-            "reading the counters needs the package zeus, which is not installed: pip install 'espnetv2[energy]'"
+            "reading the counters needs the package zeus, which is not installed: "
+            "pip install '.[energy]' in a checkout of espnetv2"
         ) from error
     try:
         return _GpuBoard(zeus.get_gpus(), device.index or 0) if device.type == "cuda" else _Processors(zeus.get_cpus())

@@ -76,13 +76,14 @@ def watch() -> Watch:
         MissingPackageError: psutil is not installed.
     """
     psutil = _psutil()
-    times = psutil.cpu_times()
+    every = psutil.cpu_times(percpu=True)
+    # What happens on other cores than this process's disturbs nothing.
+    counts = [every[core] for core in os.sched_getaffinity(0)] if hasattr(os, "sched_getaffinity") else every
     own = psutil.Process().cpu_times()
-    idle = times.idle + getattr(times, "iowait", 0.0)
-    stolen = getattr(times, "steal", None)
-    guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    idle = sum(core.idle + getattr(core, "iowait", 0.0) for core in counts)
+    stolen = sum(core.steal for core in counts) if hasattr(counts[0], "steal") else None
     # Time of guests is contained in that of users.
-    total = sum(times) - guests
+    total = sum(sum(core) - getattr(core, "guest", 0.0) - getattr(core, "guest_nice", 0.0) for core in counts)
     return Watch(total, total - idle - (stolen or 0.0), stolen, own.user + own.system, _throttle_count())
 
 

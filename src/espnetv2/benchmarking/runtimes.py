@@ -89,7 +89,11 @@ def gpu_run(path: Path, image: Tensor, provider: str) -> Run:
             f"this build of ONNX Runtime has no {provider}: pip install onnxruntime-gpu in the place of onnxruntime"
         )
     index = image.device.index or 0
-    session = runtime.InferenceSession(str(path), providers=[(provider, {"device_id": index})])
+    settings: dict[str, int] = {"device_id": index}
+    if provider == "CUDAExecutionProvider":
+        # As torch computes here. TensorRT has no such setting.
+        settings["use_tf32"] = 0
+    session = runtime.InferenceSession(str(path), providers=[(provider, settings)])
     # A provider that fails is replaced by the CPU's with no more than a warning.
     if session.get_providers()[0] != provider:
         raise UserError(f"ONNX Runtime could not start its {provider} here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,28 +67,31 @@ def benchmark(
     """
     from espnetv2.benchmarking.benchmark import benchmark
     from espnetv2.benchmarking.plots import plot_paths
+    from espnetv2.files import results_folder
     from espnetv2.preprocessing import parse_size
 
     if json and markdown:
         raise UserError("--json and --markdown exclude each other: choose one")
     wanted = parse_size(size) if size else None
     paths = plot_paths(plot) if plot is not None else []
-    with progress_bar() as bar:
-        report = benchmark(
-            models,
-            against=against or (),
-            size=wanted,
-            batch=batch,
-            backends=backend or (),
-            threads=threads,
-            device=device,
-            rounds=rounds,
-            weights_dir=weights_dir,
-            convert=_convert,
-            progress=_Stages(bar),
-        )
-    _print(report, json=json, markdown=markdown)
-    complete = not report.refused and _drawn(report, paths)
+    # A plot that cannot be written is known before anything is measured.
+    with results_folder(plot.parent) if plot is not None else nullcontext():
+        with progress_bar() as bar:
+            report = benchmark(
+                models,
+                against=against or (),
+                size=wanted,
+                batch=batch,
+                backends=backend or (),
+                threads=threads,
+                device=device,
+                rounds=rounds,
+                weights_dir=weights_dir,
+                convert=_convert,
+                progress=_Stages(bar),
+            )
+        _print(report, json=json, markdown=markdown)
+        complete = not report.refused and _drawn(report, paths)
     return (0 if complete else 1) if report.rows else 2
 
 

@@ -12,7 +12,7 @@ import typer
 from espnetv2 import __version__
 from espnetv2.cli import benchmark, check_data, evaluate, export, models, predict, train
 from espnetv2.cli.output import LogToStderr, fail
-from espnetv2.errors import UserError
+from espnetv2.errors import UserError, is_out_of_memory
 
 INTERRUPTED = 130
 
@@ -80,8 +80,10 @@ def main() -> None:
         )
     except BrokenPipeError:
         sys.exit(1)
-    except OSError as error:
-        if error.filename is None:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if is_out_of_memory(error):
+            fail("there is not enough memory for this: a smaller size or batch needs less")
+        if not isinstance(error, OSError) or error.filename is None:
             raise
         fail(f"{error.filename}: cannot be used ({error.strerror}): check its name and permissions")
     if code == INTERRUPTED:

@@ -19,13 +19,14 @@ def stdout(*, wide: bool = False) -> Console:
     Args:
         wide: for tables: where the width is not a terminal's, take as much as any table here needs.
     """
-    console = Console()
-    return Console(width=WIDE) if wide and not console.is_terminal else console
+    # A name between colons is no picture of it.
+    console = Console(emoji=False)
+    return Console(width=WIDE, emoji=False) if wide and not console.is_terminal else console
 
 
 def stderr() -> Console:
     """Console for progress and messages."""
-    return Console(stderr=True)
+    return Console(stderr=True, emoji=False)
 
 
 class LogToStderr(logging.Handler):

@@ -60,10 +60,9 @@ def predict(
     job = _Job(predictor, stream, out, label_ids=label_ids, quiet=json)
     with results_folder(out):
         job.run()
-    code = job.finish()
     if json:
         print_json(job.answer())
-    return code
+    return job.finish()
 
 
 def _predictor(
@@ -122,14 +121,14 @@ class _Job:
         with progress_bar(hidden=self.stream.count == 1) as progress, VideoSink(self.out) as videos:
             task = progress.add_task("predicting", total=self.stream.count)
             for result in self.predictor.run(self.stream, lambda source, error: self.failed.append((source, str(error)))):
+                if result.frame is not None and result.stem in self.stream.dropped:
+                    continue
                 try:
                     files = self._save(result) if result.frame is None else self._film(result, videos)
                 except UserError as error:
-                    self.failed.append((result.source, str(error)))
+                    self._give_up(result, str(error))
                 except OSError as error:
-                    self.failed.append(
-                        (result.source, f"{result.source}: its result cannot be written ({error.strerror or error})")
-                    )
+                    self._give_up(result, f"{result.source}: its result cannot be written ({error.strerror or error})")
                 else:
                     self._record(result, files)
                 progress.update(task, completed=self.count + len(self.failed))
@@ -150,6 +149,12 @@ class _Job:
             stderr().print(f"espnetv2: {len(self.failed)} of {total} could not be predicted", highlight=False)
             return 1 if self.count else 2
         return 0
+
+    def _give_up(self, result: Result, error: str) -> None:
+        self.failed.append((result.source, error))
+        if result.frame is not None:
+            # Its other frames would fail alike, each after the network has run.
+            self.stream.dropped.add(result.stem)
 
     def _save(self, result: Result) -> list[Path]:
         from espnetv2.inference.results import SegmentationResult

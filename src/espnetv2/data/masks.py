@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from espnetv2.errors import UserError
-from espnetv2.images import upright
+from espnetv2.images import open_picture, upright
 from espnetv2.labels import CITYSCAPES_LABEL_IDS, IGNORE, Colour
 
 MAX_CLASSES = 255
@@ -56,7 +55,7 @@ class MaskCodec:
             UserError: the file is damaged or of another kind.
         """
         try:
-            with Image.open(io.BytesIO(content)) as opened:
+            with open_picture(content) as opened:
                 opened.load()
                 mask = upright(opened)
                 if mask.mode in ("LA", "La", "PA"):

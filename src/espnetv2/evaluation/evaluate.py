@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, wait
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from espnetv2.data.dataset import Blob, LabelledData, SegmentationData
 from espnetv2.errors import UserError
 from espnetv2.inference.sources import Item, Stream
 from espnetv2.info import ModelInfo
+from espnetv2.labels import imagenet_labels
 from espnetv2.metrics import ClassificationMetrics, Metrics, SegmentationMetrics
+from espnetv2.runtimes.runtime import is_exported
 
 if TYPE_CHECKING:
     from espnetv2.inference.predictor import Predictor
 
 OnImage = Callable[[], None]
 _POLL_S = 0.2
+_SYNSET = re.compile(r"n\d{8}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class PredictorOptions:
     weights_dir: Path | None = None
     accelerate: bool = True
     backend: str = "auto"
+    threads: int | None = None
 
     def info(self) -> ModelInfo:
         """What the predictor's weights are.
@@ -62,6 +69,7 @@ class PredictorOptions:
             weights_dir=self.weights_dir,
             accelerate=self.accelerate,
             backend=self.backend,
+            threads=self.threads,
         )
 
 
@@ -77,11 +85,16 @@ def check_classes(info: ModelInfo, data: LabelledData) -> None:
     theirs, ours = data.labels.classes, info.classes
     if len(theirs) != len(ours):
         raise UserError(f"{info.name} has {len(ours)} classes, but the data set has {len(theirs)}: they must be the same")
-    # Folders of ImageNet are called by number, its classes by name; both are in the same order.
-    unnamed = ours[0] == "class 0" or theirs[0] == "class 0" or info.dataset == "imagenet1k"
+    if "class 0" in (ours[0], theirs[0]) or _are_imagenet(ours, theirs):
+        return
     for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-        if mine != other and not unnamed:
+        if mine != other:
             raise UserError(f'{info.name} calls class {index} "{mine}", but the data set calls it "{other}"')
+
+
+def _are_imagenet(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    """ImageNet's folders are called by number, its classes by name; both are in the same order."""
+    return ours == imagenet_labels().classes and all(_SYNSET.fullmatch(name) for name in theirs)
 
 
 def evaluate(predictor: Predictor, data: LabelledData, on_image: OnImage = lambda: None) -> Metrics:
@@ -101,34 +114,70 @@ def evaluate_on_devices(
 ) -> Metrics:
     """Like ``evaluate``, in ``devices`` processes, each with every ``devices``-th picture.
 
-    On a CPU a device is a share of the cores.
+    On a CPU, where exported files always run, a device is a share of the cores.
 
     Raises:
-        UserError: as ``evaluate``; more devices than there are.
+        UserError: as ``evaluate``; more devices than there are, or one of them named; a process that was ended.
     """
-    import torch
-
-    from espnetv2.device import choose_device
-
     check_classes(options.info(), data)
-
-    kind = choose_device(options.device).type
-    there = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1 if kind == "cpu" else 1
+    kind = "cpu" if is_exported(options.model) else _kind(options.device)
+    there = _device_count(kind)
     if devices > there:
         raise UserError(f"--devices {devices}: this machine has {there} ({kind})")
     context = multiprocessing.get_context("spawn")
-    counter = context.Value("l", 0)
-    jobs = [replace(options, device=f"cuda:{index}" if kind == "cuda" else kind) for index in range(devices)]
-    with ProcessPoolExecutor(devices, context, _start_process, (counter, devices, kind)) as pool:
+    shared = _Shared(context.Value("l", 0), context.Event())
+    jobs = [_job(options, kind, index, max(1, there // devices)) for index in range(devices)]
+    with ProcessPoolExecutor(devices, context, _start_process, (shared,)) as pool:
         futures = [pool.submit(_evaluate_in_process, job, data, index, devices) for index, job in enumerate(jobs)]
         seen, waiting = 0, True
         while waiting:
-            waiting = bool(wait(futures, timeout=_POLL_S).not_done)
-            seen = _report(counter, seen, on_image)
-        total, *parts = [future.result() for future in futures]
+            done, left = wait(futures, _POLL_S, FIRST_EXCEPTION)
+            waiting = bool(left)
+            seen = _report(shared, seen, on_image)
+            failed = next((future for future in done if future.exception() is not None), None)
+            if failed is not None:
+                shared.stop.set()
+                break
+        try:
+            total, *parts = [future.result() for future in (futures if failed is None else [failed])]
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"--devices {devices}: one of the processes was ended, perhaps for want of memory: choose fewer"
+            ) from error
     for part in parts:
         total.merge(part)
     return total
+
+
+class _Shared(NamedTuple):
+    """What the processes have in common."""
+
+    seen: Synchronized[int]
+    """Pictures done."""
+    stop: Event
+    """One has failed, and the others need not go on."""
+
+
+def _kind(device: str) -> str:
+    from espnetv2.device import choose_device
+
+    if ":" in device:
+        raise UserError(f"--device {device} names one: leave its number out, or --devices")
+    return choose_device(device).type
+
+
+def _device_count(kind: str) -> int:
+    if kind == "cuda":
+        import torch
+
+        return torch.cuda.device_count()
+    return os.cpu_count() or 1 if kind == "cpu" else 1
+
+
+def _job(options: PredictorOptions, kind: str, index: int, threads: int) -> PredictorOptions:
+    if kind != "cpu":
+        return replace(options, device=f"{kind}:{index}" if kind == "cuda" else kind)
+    return replace(options, device=kind, threads=threads)
 
 
 def _evaluate_part(predictor: Predictor, data: LabelledData, part: range, on_image: OnImage) -> Metrics:
@@ -152,29 +201,28 @@ def _stream(blobs: list[Blob]) -> Stream:
     return Stream((Item(blob.name, blob.name, blob.picture) for blob in blobs), len(blobs), ())
 
 
-_counter: Synchronized[int] | None = None
+_shared: _Shared | None = None
 
 
-def _start_process(counter: Synchronized[int], devices: int, kind: str) -> None:
-    global _counter
-    _counter = counter
-    if kind == "cpu":
-        import torch
-
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
+def _start_process(shared: _Shared) -> None:
+    global _shared
+    _shared = shared
 
 
 def _evaluate_in_process(options: PredictorOptions, data: LabelledData, index: int, devices: int) -> Metrics:
     def count() -> None:
-        if _counter is not None:
-            with _counter.get_lock():
-                _counter.value += 1
+        if _shared is None:
+            return
+        with _shared.seen.get_lock():
+            _shared.seen.value += 1
+        if _shared.stop.is_set():
+            raise UserError("another process has failed")
 
     return _evaluate_part(options.make(), data, range(index, len(data), devices), count)
 
 
-def _report(counter: Synchronized[int], seen: int, on_image: OnImage) -> int:
-    now = counter.value
+def _report(shared: _Shared, seen: int, on_image: OnImage) -> int:
+    now = shared.seen.value
     for _ in range(now - seen):
         on_image()
     return now

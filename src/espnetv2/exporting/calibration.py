@@ -38,9 +38,6 @@ class Calibration:
         # A folder that cannot be read is noticed before any work.
         read_picture(self._paths[0])
 
-    def __len__(self) -> int:
-        return len(self._paths)
-
     def pictures(self, most: int | None = None) -> Iterator[Image.Image]:
         """The pictures themselves, or the first ``most``."""
         for path in self._paths[:most]:

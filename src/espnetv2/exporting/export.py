@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import copy
 import sys
 import tempfile
 from collections.abc import Callable
@@ -13,12 +13,13 @@ from espnetv2 import __version__
 from espnetv2.errors import UserError
 from espnetv2.exporting.calibration import Calibration
 from espnetv2.exporting.formats import find_format, writer
-from espnetv2.exporting.graph import LARGEST_SIDE
-from espnetv2.exporting.verification import Verification, file_size, verify
+from espnetv2.exporting.target import check_target, file_size, keep
+from espnetv2.exporting.verification import Verification, verify
 from espnetv2.factory import find_network
-from espnetv2.files import writable_folder
+from espnetv2.files import results_folder
 from espnetv2.models.network import Network
-from espnetv2.runtimes.description import Description, Input, Output, Precision
+from espnetv2.preprocessing import check_size
+from espnetv2.runtimes.description import LARGEST_SIDE, SMALLEST_DYNAMIC, Description, Input, Output, Precision
 from espnetv2.runtimes.runtime import open_runtime
 
 Say = Callable[[str], None]
@@ -42,7 +43,7 @@ class Exported:
 
 
 def export(
-    model: str | Network,
+    model: str | Path | Network,
     out: str | Path,
     *,
     format: str = "onnx",
@@ -59,12 +60,14 @@ def export(
     """Write a network for another runtime, with class names, colours and preprocessing inside, and verify it there.
 
     Args:
-        model: ``model.tag``; a model's name, for its default weights; or a network of ``create_model(..., weights=...)``.
+        model: ``model.tag``; a model's name, for its default weights; a checkpoint file; or a network of
+            ``create_model(..., weights=...)``.
         out: the file to write (NCNN, Core ML: the folder), with the format's suffix.
         format: a key of ``espnetv2.exporting.formats.FORMATS``.
         weights: checkpoint file for the model's name.
         size: (height, width) of the file's input, instead of the weights' own.
-        dynamic: let the file take any size from 48x48 and any batch; it is slower then.
+        dynamic: let the file take any size from 48x48 and any batch; it is slower then. ``size`` is what pictures are fitted to
+            unless ``Predictor`` is told otherwise.
         input: ``float32`` for preprocessed (N, 3, H, W), ``uint8`` for RGB pixels (N, H, W, 3).
         output: ``logits``, or ``classes``: the class of every pixel (N, H, W), uint8, or of the picture (N).
         precision: ``fp32``; ``fp16``, parameters in 16 bits; ``int8``, quantised after training.
@@ -80,10 +83,9 @@ def export(
     found = find_format(format, out, precision, dynamic=dynamic, input=input, output=output)
     if precision == "int8" and calibrate is None:
         raise UserError("int8 needs to see pictures like those to come: name a folder of them with --calibrate")
-    if size is not None and max(size) > LARGEST_SIDE:
-        raise UserError(f"--size {size[1]}x{size[0]}: a side has at most {LARGEST_SIDE} pixels")
-    if out.is_dir() != (found.folder and out.exists()):
-        raise UserError(f"--out {out} is {'a folder' if out.is_dir() else 'a file'} already: choose another name")
+    if size is not None:
+        check_size(size, SMALLEST_DYNAMIC if dynamic else 1, LARGEST_SIDE)
+    check_target(out, found)
     network = _network(model, weights, weights_dir)
     assert network.info is not None
     info = network.info
@@ -93,9 +95,8 @@ def export(
         info=info, format=format, dynamic=dynamic, input=input, output=output, precision=precision, version=__version__
     )
     calibration = None if calibrate is None else Calibration(Path(calibrate), description)
-    writable_folder(out.parent)
     # Beside the target, so that keeping the file is no more than a renaming.
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as folder:
+    with results_folder(out.parent), tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as folder:
         partial = Path(folder) / out.name
         say(f"writing {out}")
         writer(found)(network, description, calibration, partial)
@@ -103,24 +104,15 @@ def export(
         if sys.platform in found.runs_on:
             say(f"verifying {out}")
             verification = verify(network, open_runtime(partial), calibration)
-        _keep(Path(folder), out)
-    return Exported(out, description, file_size(out), verification)
+        keep(Path(folder), out)
+    return Exported(out, description, file_size(out, found), verification)
 
 
-def _network(model: str | Network, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
-    network = find_network(model, weights, weights_dir) if isinstance(model, str) else model
+def _network(model: str | Path | Network, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
+    network = find_network(model, weights, weights_dir) if isinstance(model, str | Path) else model
     if network.info is None:
         raise UserError("this model has no trained weights, so there is nothing to export: create it with weights=...")
     if network.training:
         raise UserError("the model is in training mode, in which its answers depend on the batch: call model.eval() first")
-    return network
-
-
-def _keep(folder: Path, out: Path) -> None:
-    """Move everything that was written beside ``out``, the file itself last."""
-    written = sorted(folder.iterdir(), key=lambda path: path.name == out.name)
-    for path in written:
-        target = out.parent / path.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        path.replace(target)
+    # A copy of what is given, which may be on a GPU or in half precision.
+    return copy.deepcopy(network).cpu().float()

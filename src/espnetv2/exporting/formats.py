@@ -35,7 +35,10 @@ class Format(NamedTuple):
     inputs: tuple[Input, ...] = ("float32", "uint8")
     outputs: tuple[Output, ...] = ("logits", "classes")
     dynamic: bool = False
-    folder: bool = False
+    mark: str | None = None
+    """Where it is a folder: a file that each of them has inside."""
+    beside: tuple[str, ...] = ()
+    """Suffixes of files that belong to it."""
     platforms: tuple[str, ...] = _ANYWHERE
     runs_on: tuple[str, ...] = _ANYWHERE
     """Platforms that have its runtime. On others a file is written, but cannot be verified."""
@@ -49,10 +52,10 @@ _FLOAT: tuple[Input, ...] = ("float32",)
 _LOGITS: tuple[Output, ...] = ("logits",)
 FORMATS = {
     "onnx": Format("ONNX", "onnx", ".onnx", _ONNX, "export", _ALL, dynamic=True),
-    "openvino": Format("OpenVINO IR", "openvino", ".xml", ("openvino", *_ONNX), "export", _ALL, dynamic=True),
+    "openvino": Format("OpenVINO IR", "openvino", ".xml", ("openvino", *_ONNX), "export", _ALL, dynamic=True, beside=(".bin",)),
     "pt2": Format("torch.export", "exported_program", ".pt2", (), "export", ("fp32",)),
     "executorch": Format("ExecuTorch", "executorch", ".pte", ("executorch",), "executorch", ("fp32",)),
-    "ncnn": Format("NCNN", "ncnn", ".ncnn", ("pnnx", "ncnn"), "ncnn", ("fp32", "fp16"), _FLOAT, _LOGITS, folder=True),
+    "ncnn": Format("NCNN", "ncnn", ".ncnn", ("pnnx", "ncnn"), "ncnn", ("fp32", "fp16"), _FLOAT, _LOGITS, mark="espnetv2.json"),
     "litert": Format("LiteRT", "litert", ".tflite", ("litert_torch", "ai_edge_litert"), "litert", ("fp32",)),
     "coreml": Format(
         "Core ML",
@@ -63,7 +66,7 @@ FORMATS = {
         ("fp32", "fp16"),
         _FLOAT,
         _LOGITS,
-        folder=True,
+        mark="Manifest.json",
         platforms=("linux", "darwin"),
         runs_on=("darwin",),
         tested=False,
@@ -92,7 +95,7 @@ def find_format(
     if name not in FORMATS:
         raise UserError(f'no format "{name}": {nearest(name, FORMATS)}')
     found = FORMATS[name]
-    if path.suffix.lower() != found.suffix:
+    if path.suffix != found.suffix:
         raise UserError(f'--out {path}: the name of {found.title} files ends in {found.suffix}, such as "model{found.suffix}"')
     if precision not in found.precisions:
         raise UserError(f"{name} files have no {precision} here: choose {', '.join(found.precisions)}, or another format")

@@ -14,11 +14,9 @@ from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.decoders.psp import PSPDecoder
 from espnetv2.models.network import Network
 from espnetv2.preprocessing import Preprocessing
-from espnetv2.runtimes.description import Description
+from espnetv2.runtimes.description import LARGEST_SIDE, SMALLEST_DYNAMIC, Description
 
 MOST_SMALL = 256
-SMALLEST_DYNAMIC = 48
-LARGEST_SIDE = 8192
 
 
 class Normalisation(nn.Module):

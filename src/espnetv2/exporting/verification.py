@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,14 +83,6 @@ def verify(network: Network, runtime: Runtime, calibration: Calibration | None) 
             "choose another precision or format"
         )
     return found
-
-
-def file_size(path: Path) -> int:
-    """Bytes of a file or folder, and of an OpenVINO file's weights beside it."""
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    beside = path.with_suffix(".bin")
-    return path.stat().st_size + (beside.stat().st_size if path.suffix == ".xml" and beside.exists() else 0)
 
 
 @torch.no_grad()

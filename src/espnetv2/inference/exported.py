@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from espnetv2.errors import UserError
+from espnetv2.errors import UserError, is_out_of_memory
 from espnetv2.inference.engine import ClassMap, Ranking
+from espnetv2.preprocessing import check_size
+from espnetv2.runtimes.description import LARGEST_SIDE, SMALLEST_DYNAMIC
 from espnetv2.runtimes.postprocessing import class_map, resized_classes, top_classes
 from espnetv2.runtimes.runtime import open_runtime
 
@@ -23,16 +25,21 @@ class ExportedEngine:
         UserError: as ``open_runtime``; a device, size or batch that the file does not take.
     """
 
-    def __init__(self, path: Path, device: str, size: tuple[int, int] | None, batch_size: int | None) -> None:
+    def __init__(
+        self, path: Path, device: str, size: tuple[int, int] | None, batch_size: int | None, threads: int | None
+    ) -> None:
         if device not in ("auto", "cpu"):
             raise UserError(f"{path} is an exported file, which runs on the CPU here: leave --device {device} out")
-        self._runtime = open_runtime(path)
+        self._path = path
+        self._runtime = open_runtime(path, threads=threads)
         description = self._runtime.description
         own = description.info.preprocessing
         if not description.dynamic and size not in (None, (own.height, own.width)):
             raise UserError(
                 f"{path} was exported for {own.width}x{own.height} alone: leave --size out, or export it with --dynamic"
             )
+        if description.dynamic and size is not None:
+            check_size(size, SMALLEST_DYNAMIC, LARGEST_SIDE)
         if not description.dynamic and batch_size not in (None, 1):
             raise UserError(f"{path} takes one picture at a time: leave --batch out, or export it with --dynamic")
         self.preprocessing = own.resized(*size) if size else own
@@ -46,8 +53,34 @@ class ExportedEngine:
         return self._description.prepare(picture)
 
     def run(self, inputs: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """Logits or classes of each."""
-        return list(self._runtime(np.stack(inputs)))
+        """Logits or classes of each.
+
+        Raises:
+            UserError: the file gives something else than its description says.
+        """
+        images = np.stack(inputs)
+        try:
+            found = self._runtime(images)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            # A runtime has exceptions of its own.
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise self._misdescribed(f"{type(error).__name__}: {reason[:200]}") from error
+        if not self._is_described(found, len(images)):
+            raise self._misdescribed(f"it gave {found.dtype} of shape {found.shape}")
+        return list(found)
+
+    def _is_described(self, found: npt.NDArray[Any], count: int) -> bool:
+        preprocessing, segments = self.preprocessing, self.info.task == "segmentation"
+        pixels = (preprocessing.height, preprocessing.width) if segments else ()
+        if self._description.output == "logits":
+            return found.shape == (count, self.info.outputs, *pixels) and found.dtype == np.float32
+        in_range = found.size > 0 and int(found.min()) >= 0 and int(found.max()) < len(self.info.classes)
+        return found.shape == (count, *pixels) and np.issubdtype(found.dtype, np.integer) and in_range
+
+    def _misdescribed(self, reason: str) -> UserError:
+        return UserError(f"{self._path} does not do what its description says ({reason}): export it anew")
 
     def class_map(self, output: npt.NDArray[Any], size: tuple[int, int]) -> ClassMap:
         """Class of every pixel at ``size``: of the interpolated logits, or of the nearest pixel that was decided."""

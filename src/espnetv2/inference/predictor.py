@@ -14,6 +14,7 @@ from espnetv2.inference.engine import ClassMap, Engine, Ranking
 from espnetv2.inference.prefetch import prefetch
 from espnetv2.inference.results import ClassificationResult, Result, SegmentationResult
 from espnetv2.inference.sources import Item, Source, Stream, open_sources
+from espnetv2.preprocessing import check_size
 from espnetv2.runtimes.runtime import is_exported
 from espnetv2.weights.catalogue import DEFAULT_MODEL
 
@@ -40,10 +41,11 @@ class Predictor:
         weights_dir: folder in which released files are looked for first.
         accelerate: let ``espnetv2.accelerate`` run the network.
         backend: how it does so; only ``auto`` and ``eager`` without a GPU.
+        threads: of the CPU. By default torch's number, or what an exported file's runtime thinks best.
 
     Raises:
-        UserError: unknown model, weights, device or backend; a network without trained weights; an exported file that does not
-            take what is asked for.
+        UserError: unknown model, weights, device or backend; a size, batch or number of classes that is none; a network without
+            trained weights; an exported file that does not take what is asked for.
     """
 
     def __init__(
@@ -58,9 +60,15 @@ class Predictor:
         weights_dir: str | Path | None = None,
         accelerate: bool = True,
         backend: str = "auto",
+        threads: int | None = None,
     ) -> None:
         if not accelerate and backend not in ("auto", "eager"):
             raise UserError(f'the backend "{backend}" is not to be had without acceleration: leave one of the two out')
+        if size is not None:
+            check_size(size)
+        for name, value in (("batch_size", batch_size), ("top_k", top_k), ("threads", threads)):
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}: at least 1 is needed")
         self._engine: Engine
         if isinstance(model, str | Path) and is_exported(model):
             from espnetv2.inference.exported import ExportedEngine
@@ -69,11 +77,15 @@ class Predictor:
                 raise UserError(f"{model} holds its weights: leave --weights {weights} out")
             if backend != "auto":
                 raise UserError(f"{model} runs in its own runtime: leave --backend {backend} out")
-            self._engine = ExportedEngine(Path(model), device, size, batch_size)
+            self._engine = ExportedEngine(Path(model), device, size, batch_size, threads)
         else:
+            import torch
+
             from espnetv2.factory import find_network
             from espnetv2.inference.network import NetworkEngine
 
+            if threads is not None:
+                torch.set_num_threads(threads)
             # A copy of what is given: who is training it wants it where and as it is.
             network = find_network(model, weights, weights_dir) if isinstance(model, str | Path) else copy.deepcopy(model)
             self._engine = NetworkEngine(network, device, size, batch_size, backend if accelerate else "eager")

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -57,6 +57,8 @@ class Stream:
     count: int | None
     paths: tuple[Path, ...]
     """Files that are read, so that nobody writes over them."""
+    dropped: set[str] = field(default_factory=set)
+    """Stems of videos whose remaining frames nobody wants; to be added to while the items are read."""
 
 
 def open_sources(sources: Sequence[Source], *, exclude: Path | None = None) -> Stream:
@@ -75,7 +77,8 @@ def open_sources(sources: Sequence[Source], *, exclude: Path | None = None) -> S
     entries = [entry for number, source in enumerate(sources) for entry in _expand(source, number, exclude)]
     paths = tuple(entry.path for entry in entries if entry.path is not None)
     streaming = any(entry.stream is not None for entry in entries)
-    return Stream(_items(entries), None if streaming else len(entries), paths)
+    dropped: set[str] = set()
+    return Stream(_items(entries, dropped), None if streaming else len(entries), paths, dropped)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class _Entry:
     path: Path | None = None
 
 
-def _items(entries: Sequence[_Entry]) -> Iterator[Item]:
+def _items(entries: Sequence[_Entry], dropped: set[str]) -> Iterator[Item]:
     stems: set[str] = set()
     for entry in entries:
         stem = _unused(entry.stem, stems)
@@ -97,12 +100,14 @@ def _items(entries: Sequence[_Entry]) -> Iterator[Item]:
         if entry.read is not None:
             yield Item(entry.label, stem, entry.read)
         elif entry.stream is not None:
-            yield from _frames(entry, entry.stream, stem)
+            yield from _frames(entry, entry.stream, stem, dropped)
 
 
-def _frames(entry: _Entry, stream: Path | int | str, stem: str) -> Iterator[Item]:
+def _frames(entry: _Entry, stream: Path | int | str, stem: str, dropped: set[str]) -> Iterator[Item]:
     try:
         for number, frame, fps in read_frames(stream):
+            if stem in dropped:
+                return
             yield Item(f"{entry.label}#{number}", stem, partial(_same, frame), frame=number, fps=fps)
     except UserError as error:
         # Told like a picture that cannot be decoded, so that the other sources are not lost.
@@ -165,13 +170,23 @@ def _file_entry(path: Path) -> _Entry:
 
 def _url_entry(url: str) -> _Entry:
     try:
-        name = Path(urllib.parse.unquote(urllib.parse.urlparse(url).path))
+        parts = urllib.parse.urlsplit(url)
+        request = _request(parts)
     except ValueError as error:
         raise UserError(f'"{url}" is no URL ({error}): check it') from error
-    stem = name.stem or "download"
+    name = Path(urllib.parse.unquote(parts.path))
+    # What a server calls a file becomes one here: nothing hidden, nothing that no file system takes.
+    stem = "".join(letter for letter in name.stem if letter.isprintable()).lstrip(".") or "download"
     if name.suffix.lower() in VIDEO_SUFFIXES:
-        return _Entry(url, stem, stream=url)
-    return _Entry(url, stem, lambda: read_picture(_download(url), url))
+        return _Entry(url, stem, stream=request)
+    return _Entry(url, stem, lambda: read_picture(_download(request), url))
+
+
+def _request(parts: urllib.parse.SplitResult) -> str:
+    """A URL as people copy it, spaces and umlauts included, as servers take it."""
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
+    path, query = (urllib.parse.quote(part, safe="%/:=&?~+!$,;'@()*[]") for part in (parts.path, parts.query))
+    return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
 
 
 def _without(paths: list[Path], exclude: Path | None) -> list[Path]:

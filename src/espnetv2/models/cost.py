@@ -62,7 +62,16 @@ def all_multiply_accumulates(model: nn.Module, height: int, width: int) -> Multi
 
 
 def _convolution_operations(
-    image: torch.Size, weight: torch.Size, bias: torch.Size | None, *_: object, out_shape: torch.Size, **__: object
+    image: torch.Size,
+    weight: torch.Size,
+    bias: torch.Size | None,
+    _stride: object,
+    _padding: object,
+    _dilation: object,
+    transposed: bool,
+    *_: object,
+    out_shape: torch.Size,
+    **__: object,
 ) -> int:
     additions = math.prod(out_shape) if bias is not None else 0
-    return conv_flop_count(list(image), list(weight), list(out_shape)) + additions
+    return conv_flop_count(list(image), list(weight), list(out_shape), transposed=transposed) + additions

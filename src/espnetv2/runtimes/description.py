@@ -15,6 +15,9 @@ from espnetv2.info import ModelInfo
 
 KEY = "espnetv2"
 LAYOUT = 1
+SMALLEST_DYNAMIC = 48
+LARGEST_SIDE = 8192
+"""Of the input, in pixels; the smallest where a file takes any size, whose stages are computed for no smaller one."""
 
 Input = Literal["float32", "uint8"]
 Output = Literal["logits", "classes"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,15 @@ class ExecuTorchFile:
         except Exception as error:
             # A damaged file can break the reader anywhere.
             raise UserError(f"{path} is damaged or no ExecuTorch file ({type(error).__name__}): export it anew") from error
+        self._lock = Lock()
         self.description = read_description(text, path)
 
     def __call__(self, images: Array) -> Array:
         """One batch."""
         # torch wants memory that it could write to.
-        return np.asarray(self._forward.execute([torch.from_numpy(np.require(images, requirements=("C", "W")))])[0])
+        image = torch.from_numpy(np.require(images, requirements=("C", "W")))
+        with self._lock:
+            return np.array(self._forward.execute([image])[0])
 
 
 def open_file(path: Path, threads: int | None) -> ExecuTorchFile:

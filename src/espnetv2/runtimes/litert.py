@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from espnetv2.runtimes.quiet import quiet
 from espnetv2.runtimes.runtime import Array
 
 DESCRIPTION = "espnetv2.json"
+LONGEST_TEXT = 4 * 2**20
 
 
 class LiteRtFile:
@@ -31,13 +33,16 @@ class LiteRtFile:
             raise UserError(f"{path} is damaged or no LiteRT file ({type(error).__name__}): export it anew") from error
         self.description = read_description(_text(path), path)
         self._input = self._interpreter.get_input_details()[0]["index"]
+        # Between input and answer no other thread may call.
+        self._lock = Lock()
         self._output = self._interpreter.get_output_details()[0]["index"]
 
     def __call__(self, images: Array) -> Array:
         """A batch of one."""
-        self._interpreter.set_tensor(self._input, images)
-        self._interpreter.invoke()
-        return np.asarray(self._interpreter.get_tensor(self._output))
+        with self._lock:
+            self._interpreter.set_tensor(self._input, images)
+            self._interpreter.invoke()
+            return np.asarray(self._interpreter.get_tensor(self._output))
 
 
 def open_file(path: Path, threads: int | None) -> LiteRtFile:
@@ -47,7 +52,9 @@ def open_file(path: Path, threads: int | None) -> LiteRtFile:
 
 def _text(path: Path) -> str | None:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(DESCRIPTION).decode("utf-8", errors="replace")
-    except (zipfile.BadZipFile, KeyError):
+        with zipfile.ZipFile(path) as archive, archive.open(DESCRIPTION) as file:
+            # A few bytes of an archive may unpack to any number.
+            return file.read(LONGEST_TEXT).decode("utf-8", errors="replace")
+    except Exception:
+        # A damaged archive can break the reader anywhere; its description is then missing.
         return None

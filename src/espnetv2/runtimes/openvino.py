@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 from espnetv2.errors import UserError
 from espnetv2.runtimes.description import KEY, read_description
@@ -26,13 +27,19 @@ class OpenVinoFile:
             # A damaged file can break the reader anywhere.
             raise UserError(f"{path} is damaged or no OpenVINO file, or its .bin is not beside it: export it anew") from error
         self.description = read_description(text, path)
-        self._request = core.compile_model(network, "CPU", settings).create_infer_request()
+        try:
+            self._request = core.compile_model(network, "CPU", settings).create_infer_request()
+        except Exception as error:
+            raise UserError(f"{path} cannot be run here ({type(error).__name__}): export it anew") from error
+        # A request that is busy refuses another thread.
+        self._lock = Lock()
 
     def __call__(self, images: Array) -> Array:
         """One batch."""
-        out: Array = self._request.infer({0: images}, share_inputs=True)[0]
-        # The request will write its next answer into the same memory.
-        return out.copy()
+        with self._lock:
+            out: Array = self._request.infer({0: images}, share_inputs=True)[0]
+            # The request will write its next answer into the same memory.
+            return out.copy()
 
 
 def open_file(path: Path, threads: int | None) -> OpenVinoFile:

@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 
 STDOUT, STDERR = 1, 2
@@ -27,7 +27,11 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    kept = {stream: os.dup(stream) for stream in (STDOUT, STDERR)}
+    kept = {}
+    for stream in (STDOUT, STDERR):
+        # One that is closed says nothing.
+        with suppress(OSError):
+            kept[stream] = os.dup(stream)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         for stream in kept:

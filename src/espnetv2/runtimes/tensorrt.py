@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -28,17 +29,19 @@ class TensorRtFile:
         if self._engine is None:
             raise UserError(f"{path} is damaged, or made for another GPU or TensorRT than this one: export it anew here")
         self._context = self._engine.create_execution_context()
+        self._lock = Lock()
         self._shape = tuple(self._engine.get_tensor_shape(self.description.output))
 
     def __call__(self, images: Array) -> Array:
         """A batch of one."""
         image = torch.from_numpy(np.require(images, requirements=("C", "W"))).cuda()
         out = torch.empty(self._shape, device="cuda")
-        self._context.set_tensor_address("image", image.data_ptr())
-        self._context.set_tensor_address(self.description.output, out.data_ptr())
         stream = torch.cuda.current_stream()
-        self._context.execute_async_v3(stream.cuda_stream)
-        stream.synchronize()
+        with self._lock:
+            self._context.set_tensor_address("image", image.data_ptr())
+            self._context.set_tensor_address(self.description.output, out.data_ptr())
+            self._context.execute_async_v3(stream.cuda_stream)
+            stream.synchronize()
         return np.asarray(out.cpu())
 
 

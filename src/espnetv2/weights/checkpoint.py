@@ -29,7 +29,15 @@ from espnetv2.weights.keys import Layout, StateDict, convert_official, is_offici
 
 METADATA_KEY = "espnetv2"
 # A few official training files hold NumPy scalars (the best score), which torch does not accept by itself.
-_HARMLESS: list[Any] = [np.dtype, np.float64(0).__reduce__()[0], type(np.dtype(np.float64)), type(np.dtype(np.float32))]
+_SCALAR = np.float64(0).__reduce__()[0]
+_HARMLESS: list[Any] = [
+    np.dtype,
+    type(np.dtype(np.float64)),
+    type(np.dtype(np.float32)),
+    # Its home before and since NumPy 2.
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+]
 OUTPUT_LAYERS: dict[Layout, str] = {
     "classification": "classifier",
     "psp": "decoder.classify1.1",
@@ -129,11 +137,21 @@ def _unwrap(path: Path, content: object) -> StateDict:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not parameters: save the model's state_dict()")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    for name, value in tensors.items():
+        if not _is_stored(value):
+            raise UserError(f'{path} was refused: its parameter "{name}" is larger than what is stored of it')
     # A training run keeps the network as "model", and what it validates, if that is not the same, as "average".
     for prefix in ("average.", "model."):
         if inner := {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}:
             return inner
     return tensors
+
+
+def _is_stored(tensor: Tensor) -> bool:
+    """Whether a tensor is no larger than its memory. One number may be expanded to any size."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        return True
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _recognise(path: Path, layout: Layout, state_dict: StateDict) -> ModelSpec:

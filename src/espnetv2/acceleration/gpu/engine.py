@@ -40,7 +40,7 @@ class Engine:
 
     With "auto" the first two images of a shape go the plain way; then it is measured once what is fastest for that shape.
     "compile" is not among what is measured, since building it takes a minute in every process. Whatever fails, the plain
-    network answers instead, and the log says why. float32 is never TF32, whatever torch is set to.
+    network answers instead, and the log says why. Convolutions in float32 are never TF32, whatever torch is set to.
 
     Args:
         network: in evaluation mode, on a GPU; it is not copied, and must not be moved.

@@ -1,0 +1,56 @@
+"""Where an exported file goes: seen to before any work, and replaced only by a whole one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from espnetv2.errors import UserError
+from espnetv2.exporting.formats import Format
+
+
+def check_target(out: Path, found: Format) -> None:
+    """See that a format's file may be written there.
+
+    Raises:
+        UserError: what is there is none that the format writes.
+    """
+    if not out.exists() and not out.is_symlink():
+        beside = next((path for path in _beside(out, found) if path.exists()), None)
+        if beside is not None:
+            raise UserError(f"--out {out}: {beside.name} is there already, which would be replaced: choose another name")
+        return
+    if found.mark is None:
+        taken = next((path for path in (out, *_beside(out, found)) if path.is_dir()), None)
+        if taken is not None:
+            raise UserError(f"--out {out}: {taken} is a folder already: choose another name")
+    elif out.is_symlink() or not out.is_dir():
+        raise UserError(f"--out {out} is a {'link' if out.is_symlink() else 'file'} already: choose another name")
+    elif any(out.iterdir()) and not (out / found.mark).is_file():
+        raise UserError(f"--out {out} is a folder that {found.title} files are not: choose another name")
+
+
+def keep(folder: Path, out: Path) -> None:
+    """Move everything that was written into ``folder``, which is beside ``out``, to there, the file itself last."""
+    written = sorted(folder.iterdir(), key=lambda path: path.name == out.name)
+    for path in written:
+        target, old = out.parent / path.name, folder / f"{path.name}.old"
+        if not target.is_dir():
+            path.replace(target)
+            continue
+        target.rename(old)
+        try:
+            path.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+
+
+def file_size(out: Path, found: Format) -> int:
+    """Bytes of a file with those beside it, or of a folder."""
+    if found.mark is not None:
+        return sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    return sum(path.stat().st_size for path in (out, *_beside(out, found)))
+
+
+def _beside(out: Path, found: Format) -> list[Path]:
+    return [out.with_suffix(suffix) for suffix in found.beside]

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import errno
+import pickle
+
+import pytest
+
+from espnetv2.errors import MissingPackageError, is_out_of_memory
+
+
+def test_a_missing_package_crosses_processes() -> None:
+    error = MissingPackageError("onnx", "export", "writing a file")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 5 bytes"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 5 GiB"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("something else"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+    ],
+)
+def test_what_is_a_lack_of_memory(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
