@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import espnetv2
+from espnetv2.acceleration.gpu import choose
 from espnetv2.benchmarking import benchmark as module
 from espnetv2.benchmarking import energy, preparation, timing
 from espnetv2.benchmarking.backends import BACKENDS, Backend, Subject
@@ -109,6 +110,22 @@ def test_a_backend_that_gives_way_to_another_is_not_timed_under_its_name(monkeyp
     report = espnetv2.benchmark(["espnetv2_s0_5"], size=SIZE, backends=["given_up"], device="cpu", rounds=1)
     assert report.rows == ()
     assert report.refused[0].reason == "it did not run as asked: torch's own operators take over: out of memory"
+
+
+def test_a_way_that_fails_while_another_is_chosen_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choosing(subject: Subject) -> Callable[[], object]:
+        graph = subject.contender.graph
+        assert graph is not None
+
+        def run() -> object:
+            logging.getLogger(choose.__name__).warning("fused cannot be used here")
+            return graph(subject.image)
+
+        return run
+
+    monkeypatch.setitem(BACKENDS, "choosing", backend(choosing))
+    report = espnetv2.benchmark(["espnetv2_s0_5"], size=SIZE, backends=["choosing"], device="cpu", rounds=1)
+    assert [row.backend for row in report.rows] == ["choosing"]
 
 
 def test_what_cannot_be_measured_leaves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
 import sys
+from collections import namedtuple
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,6 +58,17 @@ def test_governor_and_throttling_are_read(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert found.throttled == 4
     frequency = next(check for check in found.checks(1) if check.name == "frequency")
     assert (frequency.passed, frequency.detail) == (False, "governor performance, powersave")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+def test_only_the_cores_that_may_be_used_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    psutil: Any = import_module("psutil")
+    core = namedtuple("core", ["user", "system", "idle", "steal"])
+    cores = [core(5.0, 0.0, 1.0, 0.5), core(90.0, 0.0, 2.0, 0.0), core(1.0, 1.0, 8.0, 0.25)]
+    monkeypatch.setattr(psutil, "cpu_times", lambda *, percpu: cores if percpu else None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2})
+    found = watch()
+    assert (found.total, found.busy, found.stolen) == (16.75, 7.0, 0.75)
 
 
 def test_more_threads_than_cores_fail() -> None:

@@ -10,16 +10,21 @@ import torch
 from PIL import Image
 
 from espnetv2 import Predictor, create_model
+from espnetv2.data.dataset import ClassificationData
 from espnetv2.data.layouts import open_dataset
 from espnetv2.errors import UserError
+from espnetv2.evaluation import evaluate as evaluate_module
 from espnetv2.evaluation import plots
-from espnetv2.evaluation.evaluate import PredictorOptions, evaluate, evaluate_on_devices
+from espnetv2.evaluation.evaluate import PredictorOptions, check_classes, evaluate, evaluate_on_devices
+from espnetv2.exporting.export import export
 from espnetv2.inference.results import SegmentationResult
-from espnetv2.info import ModelInfo
+from espnetv2.info import ModelInfo, generic_info
+from espnetv2.labels import Labels, imagenet_labels
 from espnetv2.metrics import SegmentationMetrics
+from espnetv2.models.registry import model_spec
 from espnetv2.preprocessing import Preprocessing
 from espnetv2.weights import save_checkpoint
-from helpers import SHAPE_CLASSES, SHAPE_COLOURS, Run, make_folders, make_shapes
+from helpers import SHAPE_CLASSES, SHAPE_COLOURS, Run, end_process, make_folders, make_shapes
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +107,49 @@ def test_several_processes_give_the_same_figures(shapes_file: Path, tmp_path: Pa
     assert len(seen) == 5
     with pytest.raises(UserError, match="--devices 999: this machine has"):
         evaluate_on_devices(PredictorOptions(str(shapes_file), device="cpu"), data, 999)
+
+
+def test_an_exported_file_is_shared_out_and_needs_no_device_named(shapes_file: Path, tmp_path: Path) -> None:
+    file = export(shapes_file, tmp_path / "model.onnx").path
+    data = open_dataset("masks", make_shapes(tmp_path / "data", count=5), "val")
+    together = evaluate_on_devices(PredictorOptions(str(file)), data, 2)
+    assert together.report() == evaluate(Predictor(file), data).report()
+
+
+def test_a_mistake_in_one_process_is_told_once(shapes_file: Path, tmp_path: Path, run: Run) -> None:
+    make_shapes(tmp_path / "data")
+    (tmp_path / "data/images/val/3.png").write_bytes(b"damaged")
+    arguments = ("evaluate", shapes_file, "--data", tmp_path / "data", "--device", "cpu", "--devices", 2)
+    done = run(*arguments, "--out", tmp_path / "out")
+    assert done.code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "3.png" in done.stderr
+    with pytest.raises(UserError, match="--device cuda:1 names one: leave its number out, or --devices"):
+        evaluate_on_devices(
+            PredictorOptions(str(shapes_file), device="cuda:1"), open_dataset("masks", tmp_path / "data", "val"), 2
+        )
+
+
+def test_a_process_that_is_killed_is_told(shapes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_dataset("masks", make_shapes(tmp_path), "val")
+    monkeypatch.setattr(evaluate_module, "_evaluate_in_process", end_process)
+    with pytest.raises(UserError, match="one of the processes was ended"):
+        evaluate_on_devices(PredictorOptions(str(shapes_file), device="cpu"), data, 1)
+
+
+def test_folders_of_imagenet_are_numbered() -> None:
+    info = generic_info(model_spec("espnetv2_s0_5"), 1000, imagenet_labels())
+    for names, fits in (
+        (tuple(f"n{number:08d}" for number in range(1000)), True),
+        (tuple(sorted(info.classes)), False),
+        (info.classes, True),
+    ):
+        data = ClassificationData("imagefolder", "val", Labels(names, ()), ())
+        if fits:
+            check_classes(info, data)
+        else:
+            with pytest.raises(UserError, match="but the data set calls it"):
+                check_classes(info, data)
 
 
 def test_classes_must_agree(shapes_file: Path, segmentation_file: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from espnetv2.errors import UserError
 from espnetv2.factory import create_model
@@ -56,6 +58,36 @@ def test_official_training_files_are_unwrapped(tmp_path: Path) -> None:
     assert checkpoint.spec.name == "espnetv2_seg_psp_s0_5"
     assert checkpoint.info.preprocessing.channels == "BGR"
     assert checkpoint.info.classes == CITYSCAPES.classes
+
+
+def test_scalars_of_numpy_1_are_harmless(tmp_path: Path) -> None:
+    """Its module was called otherwise, and a file of that time says so."""
+    content = {"state_dict": state("espnetv2_s0_5", 2), "best_val": np.float64(0.5)}
+    torch.save(content, tmp_path / "now.pth", _use_new_zipfile_serialization=False)
+    written = (tmp_path / "now.pth").read_bytes()
+    names = b"cnumpy._core.multiarray\nscalar", b"cnumpy.core.multiarray\nscalar"
+    assert any(name in written for name in names)
+    for number, name in enumerate(names):
+        (tmp_path / f"{number}.pth").write_bytes(written.replace(names[0], name).replace(names[1], name))
+        assert load_checkpoint(tmp_path / f"{number}.pth").info.outputs == 2
+
+
+def test_a_parameter_that_is_larger_than_the_file_is_refused(tmp_path: Path) -> None:
+    own = state("espnetv2_s0_5", 2)
+    torch.save(own | {"classifier.weight": torch.zeros(1).half().expand(10**9, 1024)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r'refused: its parameter "classifier.weight" is larger than what is stored of it'):
+        load_checkpoint(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("change", [{"palette": [[300, -1, 0]] * 19}, {"mean": [float("nan")] * 3}])
+def test_a_description_out_of_range_is_refused(segmentation_file: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    tensors = load_file(segmentation_file)
+    with safe_open(segmentation_file, framework="pt") as file:
+        described = json.loads(file.metadata()["espnetv2"])
+    (described["preprocessing"] if "mean" in change else described).update(change)
+    save_file(tensors, tmp_path / "x.safetensors", metadata={"espnetv2": json.dumps(described)})
+    with pytest.raises(UserError, match=r"the description inside .* is damaged"):
+        load_checkpoint(tmp_path / "x.safetensors")
 
 
 def test_a_training_modules_prefix_is_taken_off(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from espnetv2.data.dataset import Blob, LabelledData, SegmentationData
 from espnetv2.errors import UserError
 from espnetv2.inference.sources import Item, Stream
 from espnetv2.info import ModelInfo
-from espnetv2.labels import imagenet_labels
 from espnetv2.metrics import ClassificationMetrics, Metrics, SegmentationMetrics
 from espnetv2.runtimes.runtime import is_exported
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from espnetv2.inference.predictor import Predictor
 
 OnImage = Callable[[], None]
+IMAGENET_CLASSES = 1000
 _POLL_S = 0.2
 _SYNSET = re.compile(r"n\d{8}", re.ASCII)
 
@@ -93,8 +93,9 @@ def check_classes(info: ModelInfo, data: LabelledData) -> None:
 
 
 def _are_imagenet(ours: Sequence[str], theirs: Sequence[str]) -> bool:
-    """ImageNet's folders are called by number, its classes by name; both are in the same order."""
-    return ours == imagenet_labels().classes and all(_SYNSET.fullmatch(name) for name in theirs)
+    """ImageNet's folders are called by number, a network's classes by name; both are in the same order."""
+    numbered = [_SYNSET.fullmatch(name) is not None for names in (theirs, ours) for name in names]
+    return len(theirs) == IMAGENET_CLASSES and all(numbered[:IMAGENET_CLASSES]) and not any(numbered[IMAGENET_CLASSES:])
 
 
 def evaluate(predictor: Predictor, data: LabelledData, on_image: OnImage = lambda: None) -> Metrics:
@@ -119,8 +120,8 @@ def evaluate_on_devices(
     Raises:
         UserError: as ``evaluate``; more devices than there are, or one of them named; a process that was ended.
     """
-    check_classes(options.info(), data)
     kind = "cpu" if is_exported(options.model) else _kind(options.device)
+    check_classes(options.info(), data)
     there = _device_count(kind)
     if devices > there:
         raise UserError(f"--devices {devices}: this machine has {there} ({kind})")
