@@ -41,6 +41,8 @@ def create_model(
     Raises:
         UserError: unknown model, tag or file; weights of another model or class count; a download that failed.
     """
+    if is_checkpoint(name):
+        raise UserError(f'"{name}" is a file, not a model: give the model\'s name, and the file as its weights')
     base, _, tag = name.partition(".")
     spec = model_spec(base)
     if tag and weights is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from espnetv2.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"})
+"""Of pictures that people have and that cannot be decoded here."""
 LARGEST_PIXELS = 500_000_000
 _TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,6 +30,7 @@ _TURNS: dict[object, Image.Transpose] = {
 """What undoes each EXIF orientation."""
 _WIDE = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 _pillow_limit = threading.Lock()
+log = logging.getLogger(__name__)
 
 
 def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.Image:
@@ -85,6 +89,16 @@ def as_rgb(picture: Image.Image) -> Image.Image:
 def is_picture_file(path: Path) -> bool:
     """Whether this is a file that is called like a picture, and not hidden: macOS leaves ``._name.jpg`` beside others."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def warn_of_unreadable(folder: Path) -> None:
+    """Say in the log how many pictures below a folder are left out for want of a decoder."""
+    found = sorted(path.suffix.lower() for path in folder.rglob("*") if path.suffix.lower() in UNREADABLE_SUFFIXES)
+    if found:
+        kinds = ", ".join(sorted(set(found)))
+        log.warning(
+            "%s: %d files left out that cannot be read here (%s): convert them to JPEG or PNG", folder, len(found), kinds
+        )
 
 
 def upright(picture: Image.Image) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -190,6 +191,15 @@ def test_one_broken_picture_alone_is_an_error(run: Run, segmentation_file: Path,
     done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out", "--json")
     assert done.code == 2
     assert [row["source"] for row in json.loads(done.stdout)["failed"]] == [str(tmp_path / "a.png")]
+
+
+def test_a_full_disk_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("espnetv2.data.layouts.open_dataset", full)
+    done = run("check-data", "--data", tmp_path)
+    assert_one_line_error(done, "nothing can be written any more (No space left on device): make room")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory"), OSError(12, "no")])

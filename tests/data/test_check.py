@@ -111,6 +111,25 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     assert run("check-data", "--data", tmp_path / "data", "--split", "test").code == 2
 
 
+def test_few_of_many_mistakes_are_printed(run: Run, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "data", count=14)
+    for path in (tmp_path / "data/masks/val").iterdir():
+        path.write_bytes(b"no picture")
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out", "--split", "val")
+    assert done.code == 2
+    lines = done.stderr.splitlines()
+    assert len(lines) == 11
+    assert "and 4 more; --json has them all" in lines[-1]
+
+
+def test_splits_with_different_classes_are_told(run: Run, tmp_path: Path) -> None:
+    make_folders(tmp_path, classes=("a", "b"))
+    (tmp_path / "val/b").rename(tmp_path / "val/zebra")
+    done = run("check-data", "--data", tmp_path, "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "the splits have different classes: val lacks b of train" in done.stderr
+
+
 def test_names_and_folders_are_shown_as_they_are(run: Run, tmp_path: Path) -> None:
     make_shapes(tmp_path / "data")
     description = tmp_path / "data/dataset.yaml"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -272,6 +273,44 @@ def test_shards_for_segmentation(tmp_path: Path) -> None:
     (tmp_path / "val" / "0.tar").write_bytes(b"no shard")
     with pytest.raises(UserError, match="damaged or no tar file"):
         open_dataset("webdataset", tmp_path, "val")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("train/images/0.png", "train/masks/0.png", "val/images/1.png", "val/masks/1.png"),
+        ("images/train/0.png", "labels/train/0.png"),
+        ("a/Images/0.png", "a/Annotations/0.png"),
+    ],
+)
+def test_pictures_beside_masks_are_no_classes(tmp_path: Path, files: tuple[str, ...]) -> None:
+    for name in files:
+        write_picture(tmp_path / name)
+    with pytest.raises(UserError, match="looks like pictures with masks, which are expected as images/SPLIT, masks/SPLIT"):
+        open_dataset("auto", tmp_path, "train")
+
+
+def test_classes_may_be_called_as_masks_are(tmp_path: Path) -> None:
+    for name in ("masks/0.png", "faces/1.png"):
+        write_picture(tmp_path / "train" / name)
+    assert open_dataset("auto", tmp_path, "train").labels.classes == ("faces", "masks")
+
+
+def test_splits_that_are_no_folders(tmp_path: Path) -> None:
+    make_shapes(tmp_path, count=1)
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "val" / "0.png").rename(tmp_path / kind / "0.png")
+        shutil.rmtree(tmp_path / kind / "val")
+        shutil.rmtree(tmp_path / kind / "train")
+    with pytest.raises(UserError, match=r"move the pictures of each split into a folder, as in .*images/train"):
+        open_dataset("masks", tmp_path, "train")
+
+
+def test_masks_without_a_picture_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_shapes(tmp_path, count=3)
+    (tmp_path / "images/val/1.png").unlink()
+    assert len(open_dataset("masks", tmp_path, "val")) == 2
+    assert caplog.messages == [f"{tmp_path}/masks/val: 1 masks have no picture, the first is 1.png: left out"]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -60,6 +60,12 @@ def test_classification_names_the_most_probable_classes(classification_file: Pat
     assert result.best[0] == f"class {result.top[0][0]}"
 
 
+def test_pictures_without_a_name_are_numbered_over_all_calls(segmentation_file: Path) -> None:
+    predictor = Predictor(segmentation_file)
+    stems = [result.stem for _ in range(2) for result in predictor(np.zeros((3, 4, 3), np.uint8), picture(4, 3))]
+    assert stems == ["image0", "image1", "image2", "image3"]
+
+
 def test_another_input_size(segmentation_file: Path) -> None:
     predictor = Predictor(segmentation_file, size=(48, 80))
     assert (predictor.preprocessing.height, predictor.preprocessing.width) == (48, 80)

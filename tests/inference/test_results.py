@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,34 @@ def test_the_class_map_is_written_with_the_data_sets_colours(tmp_path: Path) -> 
     with Image.open(files[1]) as overlay:
         assert overlay.size[0] >= 3
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["x.png", "x_overlay.jpg"]
+
+
+def test_only_results_are_written_over(tmp_path: Path) -> None:
+    class_map = np.array([[0, 10]], np.uint8)
+    target = tmp_path / "x.png"
+    picture(2, 1).save(target)
+    before = target.read_bytes()
+    with pytest.raises(UserError, match=r"x\.png is there already and no result of this program"):
+        result(class_map).save(tmp_path)
+    assert target.read_bytes() == before
+    target.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="no result of this program"):
+        result(class_map).save(tmp_path)
+    target.unlink()
+    for label_ids in (False, True, False):
+        result(class_map).save(tmp_path, label_ids=label_ids)
+
+
+def test_a_source_is_not_written_over(tmp_path: Path) -> None:
+    source = tmp_path / "x.png"
+    result(np.zeros((1, 2), np.uint8)).save(tmp_path)
+    found = replace(result(np.zeros((1, 2), np.uint8)), source=str(source))
+    with pytest.raises(UserError, match="is a source itself and would be written over: choose another folder"):
+        found.save(tmp_path)
+    named = ClassificationResult(str(tmp_path / "x.json"), "x", picture(2, 1), ((0, 1.0),), info())
+    (tmp_path / "x.json").touch()
+    with pytest.raises(UserError, match="is a source itself"):
+        named.save(tmp_path)
 
 
 def test_label_ids_are_what_the_evaluation_server_takes(tmp_path: Path) -> None:

@@ -62,6 +62,20 @@ def test_urls() -> None:
             absent.read()
 
 
+def test_what_cannot_be_read_is_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("IMG_1.HEIC", "IMG_2.heic", "raw.dng", "notes.txt"):
+        (folder / name).touch()
+    open_sources([folder])
+    assert caplog.messages == [
+        f"{folder}: 3 files left out that cannot be read here (.dng, .heic): convert them to JPEG or PNG"
+    ]
+
+
+def test_an_empty_source_is_not_the_folder_that_one_is_in() -> None:
+    with pytest.raises(UserError, match="a source is empty"):
+        open_sources([""])
+
+
 @pytest.mark.parametrize(
     ("written", "asked", "stem"),
     [

@@ -19,6 +19,7 @@ from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from PIL import Image
 
 from espnetv2 import create_model
+from espnetv2.cli.train import RECIPES_HELP
 from espnetv2.errors import UserError
 from espnetv2.metrics import SegmentationMetrics
 from espnetv2.models.segmentation import SegmentationModel
@@ -28,7 +29,7 @@ from espnetv2.training.keeper import StoppedError, StopSignal
 from espnetv2.training.module import TrainingModule, _average_into
 from espnetv2.training.optimizers import normalisation_to_keep
 from espnetv2.training.progress import Progress
-from espnetv2.training.recipe import load_recipe
+from espnetv2.training.recipe import list_recipes, load_recipe
 from espnetv2.training.run import Hardware, train
 from espnetv2.weights import load_checkpoint
 from helpers import SHAPE_CLASSES, Run, make_folders, make_shapes
@@ -290,6 +291,38 @@ def test_a_run_that_diverges_is_stopped_and_never_saved(shapes: Path, tmp_path: 
     with pytest.raises(UserError, match=r"(not finite at step \d+|have run away by step \d+).*lower lr"):
         run_small(shapes, tmp_path / "run", *hopeless, "checkpoint_steps=1")
     assert not (tmp_path / "run/last.ckpt").exists()
+
+
+def test_what_only_the_validation_shows_is_no_best(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    validate = TrainingModule.validate
+    monkeypatch.setattr(TrainingModule, "validate", lambda *arguments: (float("nan"), validate(*arguments)[1]))
+    with pytest.raises(UserError, match=r"the validation loss is nan after step \d+: lower lr"):
+        run_small(shapes, tmp_path / "run", "epochs=1")
+    assert not (tmp_path / "run/best.safetensors").exists()
+
+
+def test_a_run_without_its_state_is_not_started_over(shapes: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    run_small(shapes, tmp_path / "run", "epochs=1", resume=True, say=lines.append)
+    assert lines[0] == f"there is no run in {tmp_path / 'run'} yet: starting one"
+    (tmp_path / "run/last.ckpt").unlink()
+    before = (tmp_path / "run/best.safetensors").read_bytes()
+    with pytest.raises(
+        UserError, match=r"has best\.safetensors but no last\.ckpt to go on from: start from the weights with --init"
+    ):
+        run_small(shapes, tmp_path / "run", "epochs=1", resume=True)
+    assert (tmp_path / "run/best.safetensors").read_bytes() == before
+
+
+def test_a_batch_of_more_than_all_pictures_is_told(shapes: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    run_small(shapes, tmp_path / "run", "epochs=1", "batch_size=8", say=lines.append)
+    assert "batch_size 8 is more than the 6 pictures: each is taken several times a step" in lines
+
+
+def test_the_help_names_every_recipe() -> None:
+    named = RECIPES_HELP.replace(";", ",").replace(" or ", ", ").replace(" for pictures", ",")
+    assert set(list_recipes()) <= {word.strip() for word in named.split(",")}
 
 
 def test_a_loss_that_is_not_finite_names_its_step() -> None:

@@ -60,6 +60,17 @@ def test_official_training_files_are_unwrapped(tmp_path: Path) -> None:
     assert checkpoint.info.classes == CITYSCAPES.classes
 
 
+def test_what_is_beside_the_checkpoint_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "best.safetensors").touch()
+    with pytest.raises(UserError, match=r"is the folder of a run: name .*best\.safetensors"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(UserError, match="is an exported file: name the checkpoint that it was made from"):
+        load_checkpoint(tmp_path / "model.onnx")
+    with pytest.raises(UserError, match="is a file, not a model"):
+        create_model(str(tmp_path / "best.safetensors"))
+
+
 def test_scalars_of_numpy_1_are_harmless(tmp_path: Path) -> None:
     """Its module was called otherwise, and a file of that time says so."""
     content = {"state_dict": state("espnetv2_s0_5", 2), "best_val": np.float64(0.5)}

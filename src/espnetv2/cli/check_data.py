@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from espnetv2.data.check import Report
     from espnetv2.data.dataset import LabelledData
 
+SHOWN = 10
+
 
 def check_data(
     data: options.Data,
@@ -33,7 +35,7 @@ def check_data(
 
     Ends with exit code 2 where something makes training impossible.
     """
-    from espnetv2.data.check import check_split
+    from espnetv2.data.check import check_split, differing_classes
     from espnetv2.data.layouts import open_dataset
     from espnetv2.files import writable_folder
 
@@ -51,8 +53,12 @@ def check_data(
     if json:
         print_json([report.to_dict() for report in reports])
     problems = [error for report in reports for error in report.errors]
-    for error in problems:
+    if differing := differing_classes(opened):
+        problems.insert(0, differing)
+    for error in problems[:SHOWN]:
         stderr().print(f"espnetv2: error: {error}", markup=False, highlight=False, soft_wrap=True)
+    if len(problems) > SHOWN:
+        stderr().print(f"espnetv2: error: and {len(problems) - SHOWN} more; --json has them all", highlight=False)
     return 2 if problems else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import sys
@@ -83,7 +84,11 @@ def main() -> None:
     except (MemoryError, RuntimeError, OSError) as error:
         if is_out_of_memory(error):
             fail("there is not enough memory for this: a smaller size or batch needs less")
-        if not isinstance(error, OSError) or error.filename is None:
+        if not isinstance(error, OSError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)):
+            fail(f"nothing can be written any more ({error.strerror}): make room, or choose another --out")
+        if error.filename is None:
             raise
         fail(f"{error.filename}: cannot be used ({error.strerror}): check its name and permissions")
     if code == INTERRUPTED:

@@ -24,8 +24,15 @@ class Precision(str, Enum):
     FP16 = "16-mixed"
 
 
+RECIPES_HELP = (
+    "segmentation or classification for pictures of your own; camvid, cityscapes_256, cityscapes_psp, "
+    "cityscapes_pyramid_stage1, cityscapes_pyramid_stage2, imagenet, imagenette, voc_pyramid_stage1, "
+    "voc_pyramid_stage2; or a YAML file."
+)
+
+
 def train(
-    recipe: Annotated[str, typer.Option("--recipe", metavar="R", help="A recipe of the package, or a YAML file.")],
+    recipe: Annotated[str, typer.Option("--recipe", metavar="R", help=RECIPES_HELP)],
     model: Annotated[str, typer.Option("--model", metavar="NAME", help="A model of `espnetv2 models`.")],
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")],
@@ -33,9 +40,12 @@ def train(
         str | None, typer.Option("--init", metavar="WEIGHTS", help="Start from MODEL.TAG, a tag, or a checkpoint file.")
     ] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe, such as loss.ohem=0.7.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe, such as loss.ohem=0.7; repeatable."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from RUN/last.ckpt, exactly.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from RUN/last.ckpt, exactly; starts a run where there is none.")
+    ] = False,
     device: options.Device = "auto",
     devices: Annotated[int, typer.Option("--devices", min=1, metavar="N", help="Devices on this machine.")] = 1,
     nodes: Annotated[int, typer.Option("--nodes", min=1, metavar="N", help="Machines, started by torchrun or SLURM.")] = 1,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,16 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
         return check_split(data)
     _count_classes(report, data, totals, complete=not quick)
     return report
+
+
+def differing_classes(splits: Sequence[LabelledData]) -> str | None:
+    """What is wrong where splits do not have the same classes."""
+    for one, other in pairwise(splits):
+        for there, here in ((one, other), (other, one)):
+            lacking = [name for name in there.labels.classes if name not in here.labels.classes]
+            if lacking:
+                return f"the splits have different classes: {here.split} lacks {', '.join(lacking)} of {there.split}"
+    return None
 
 
 def contact_sheet(data: LabelledData, count: int = 12, width: int = 320) -> Image.Image:

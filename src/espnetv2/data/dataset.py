@@ -104,9 +104,13 @@ class SegmentationData:
             expected = side * self.mask_scale
             # A stated factor rounds to whole pixels in either direction.
             if abs(found - expected) > (0 if exact else max(1.0, SIZE_TOLERANCE * expected)):
+                advice = (
+                    "make them the same size, or state the factor with --mask-scale (to train, --set mask_scale=0.5, say)"
+                    if exact
+                    else f"the stated factor {self.mask_scale:g} makes that {expected:g}, so state another"
+                )
                 raise UserError(
-                    f"{self.pairs[index][1].name} is {mask[0]}x{mask[1]} but its picture {picture[0]}x{picture[1]}: "
-                    "make them the same size, or state the factor with --mask-scale"
+                    f"{self.pairs[index][1].name} is {mask[0]}x{mask[1]} but its picture {picture[0]}x{picture[1]}: {advice}"
                 )
 
 

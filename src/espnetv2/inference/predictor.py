@@ -93,6 +93,7 @@ class Predictor:
         self.preprocessing = self._engine.preprocessing
         self.batch_size = self._engine.batch_size
         self.top_k = top_k
+        self._given = 0
 
     def __call__(self, *sources: Source) -> Iterator[Result]:
         """Results for everything that ``sources`` name, one by one, in order.
@@ -104,7 +105,10 @@ class Predictor:
         Raises:
             UserError: a source does not exist (at once), or one cannot be decoded (when it is reached).
         """
-        return self.run(open_sources(sources))
+        stream = open_sources(sources, first=self._given)
+        # Over all calls, so that the results of one are not written over those of another.
+        self._given += len(sources)
+        return self.run(stream)
 
     def run(self, stream: Stream, on_error: OnError | None = None) -> Iterator[Result]:
         """Results of an opened stream. With ``on_error``, it is told of what cannot be decoded, and the rest goes on."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from espnetv2.drawing import blend, percent, with_caption, with_legend
 from espnetv2.errors import UserError
@@ -20,6 +23,8 @@ from espnetv2.info import ModelInfo
 from espnetv2.labels import CITYSCAPES, CITYSCAPES_LABEL_IDS
 
 JPEG_LONGEST_SIDE = 65_500
+MARK, WRITER = "Software", "espnetv2"
+"""Text inside every class map, by which a later run knows what it may replace."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +101,19 @@ class SegmentationResult:
             label_ids: write Cityscapes label ids in place of the indexed class map.
 
         Raises:
-            UserError: ``label_ids`` without the Cityscapes classes.
+            UserError: ``label_ids`` without the Cityscapes classes, or the source or a picture of somebody else has that name.
         """
         classes, overlay = self.outputs(folder)
+        _spare(self.source, (classes, overlay))
+        if classes.exists() and not _is_ours(classes):
+            raise UserError(f"{classes} is there already and no result of this program: choose another folder")
         image = self.label_ids() if label_ids else self.class_image()
         drawn = self.overlay()
         drawn.thumbnail((JPEG_LONGEST_SIDE, JPEG_LONGEST_SIDE))
         Path(folder).mkdir(parents=True, exist_ok=True)
         # Both are whole before either is there.
         with atomic_path(classes) as classes_file, atomic_path(overlay) as overlay_file:
-            image.save(classes_file)
+            image.save(classes_file, pnginfo=_mark())
             drawn.save(overlay_file, quality=90)
         return [classes, overlay]
 
@@ -158,8 +166,13 @@ class ClassificationResult:
         return [Path(folder) / f"{stem}.json"]
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write ``<stem>.json``: the most probable classes and their probabilities; returns its path."""
+        """Write ``<stem>.json``: the most probable classes and their probabilities; returns its path.
+
+        Raises:
+            UserError: the source has that name.
+        """
         (target,) = self.outputs(folder)
+        _spare(self.source, (target,))
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as path:
             path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
@@ -188,3 +201,22 @@ class ClassificationResult:
 
 
 Result = SegmentationResult | ClassificationResult
+
+
+def _spare(source: str, targets: Iterable[Path]) -> None:
+    for target in targets:
+        if target.exists() and Path(source).exists() and target.samefile(source):
+            raise UserError(f"{target} is a source itself and would be written over: choose another folder")
+
+
+def _mark() -> PngInfo:
+    mark = PngInfo()
+    mark.add_text(MARK, WRITER)
+    return mark
+
+
+def _is_ours(path: Path) -> bool:
+    # Whatever cannot be read as a picture is none of ours.
+    with suppress(OSError, ValueError), Image.open(path) as picture:
+        return picture.info.get(MARK) == WRITER
+    return False

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.images import as_rgb, is_picture_file, picture_from_array, read_picture
+from espnetv2.images import as_rgb, is_picture_file, picture_from_array, read_picture, warn_of_unreadable
 from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
 
 Source: TypeAlias = str | Path | int | Image.Image | npt.NDArray[np.generic]
@@ -61,7 +61,7 @@ class Stream:
     """Stems of videos whose remaining frames nobody wants; to be added to while the items are read."""
 
 
-def open_sources(sources: Sequence[Source], *, exclude: Path | None = None) -> Stream:
+def open_sources(sources: Sequence[Source], *, exclude: Path | None = None, first: int = 0) -> Stream:
     """Everything that ``sources`` name, in their order.
 
     A source is a picture's path, a folder (searched recursively), a glob, an http(s) URL, a video file, a camera's index,
@@ -70,11 +70,12 @@ def open_sources(sources: Sequence[Source], *, exclude: Path | None = None) -> S
     Args:
         sources: at least one.
         exclude: a folder that is left out of searches and globs: where results are written.
+        first: the number of the first source, after which a picture without a name is called.
 
     Raises:
         UserError: a source does not exist, a folder or glob holds no picture, an array is no picture.
     """
-    entries = [entry for number, source in enumerate(sources) for entry in _expand(source, number, exclude)]
+    entries = [entry for number, source in enumerate(sources, first) for entry in _expand(source, number, exclude)]
     paths = tuple(entry.path for entry in entries if entry.path is not None)
     streaming = any(entry.stream is not None for entry in entries)
     dropped: set[str] = set()
@@ -133,6 +134,8 @@ def _expand(source: Source, number: int, exclude: Path | None) -> list[_Entry]:
     path = Path(text)
     if len(os.fsencode(text)) > LONGEST_PATH:
         raise UserError(f"a source of {len(text)} characters is no path: {text[:40]}…")
+    if not text:
+        raise UserError("a source is empty: name a picture, a folder, a glob, a URL or a video")
     if text == "-":
         # Read here: a thread that waits for input could not be interrupted.
         content = sys.stdin.buffer.read() if sys.stdin is not None else b""
@@ -199,6 +202,7 @@ def _without(paths: list[Path], exclude: Path | None) -> list[Path]:
 
 def _pictures_in(folder: Path, exclude: Path | None) -> list[Path]:
     found = sorted(path for path in folder.rglob("*") if is_picture_file(path))
+    warn_of_unreadable(folder)
     kept = found if exclude is None or exclude.resolve() == folder.resolve() else _without(found, exclude)
     if not kept:
         raise UserError(f'no picture in the folder "{folder}": it needs files such as .jpg or .png')

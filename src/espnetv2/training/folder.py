@@ -153,5 +153,6 @@ def writing(folder: Path) -> Iterator[None]:
             raise
         reason = "the disk is full" if full else str(error)
         raise UserError(
-            f"cannot write to {folder} ({reason}): make room and go on with the same command and --resume; last.ckpt is whole"
+            f"cannot write to {folder} ({reason}): make room and go on with the same command and --resume; "
+            "what was kept before is whole"
         ) from error

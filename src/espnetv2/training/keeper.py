@@ -90,6 +90,7 @@ class Keeper(pl.Callback):
         self._kept = kept
         self._stop = stop
         self._best: float | None = kept["best"] if kept else None
+        self._best_figure: float | None = kept.get("best_figure", kept["best"]) if kept else None
         self._pending: list[tuple[Row, Tensor]] = []
         self._metrics: MetricsFile | None = None
         self._board: Any = None
@@ -167,7 +168,9 @@ class Keeper(pl.Callback):
             if alone and self._stop.received:
                 raise self._stopped()
 
+        module.check_parameters()
         loss, metrics = module.validate(on_batch)
+        module.check_validation(loss)
         if not trainer.is_global_zero or self._metrics is None or self._progress is None:
             return
         epoch = module.epoch - 1
@@ -180,12 +183,12 @@ class Keeper(pl.Callback):
                 self._board.add_scalar(f"epoch/{name}", value, module.step)
         best = metrics.score()
         if self._best is None or best > self._best:
-            self._best = best
+            self._best, self._best_figure = best, figures[module.recipe.metric]
             info = self._info.model_copy(update={"metrics": {name: round(value, 4) for name, value in figures.items()}})
             with writing(self._folder.path):
                 save_checkpoint(module.evaluated.state_dict(), info, self._folder.best)
                 _plot_confusion(metrics, self._folder)
-        self._progress.validated(row, module.recipe.metric, self._best)
+        self._progress.validated(row, module.recipe.metric, self._best_figure)
         with writing(self._folder.path):
             plot_curves(self._metrics.rows, module.recipe.metric, self._folder.curves)
             self._folder.samples.mkdir(exist_ok=True)
@@ -207,7 +210,7 @@ class Keeper(pl.Callback):
         module.check_parameters()
         self._flush()
         if trainer.is_global_zero:
-            self._folder.save({**module.state_to_keep(), "best": self._best}, self._info)
+            self._folder.save({**module.state_to_keep(), "best": self._best, "best_figure": self._best_figure}, self._info)
         trainer.strategy.barrier("saved")
 
     def _asked_to_stop(self, trainer: pl.Trainer) -> bool:

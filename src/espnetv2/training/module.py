@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -196,7 +197,7 @@ class TrainingModule(pl.LightningModule):
         if self.bad_step is not None and int(self.bad_step) >= 0:
             raise UserError(
                 f"the loss is not finite at step {int(self.bad_step) + 1}, epoch {int(self.bad_step) // self.steps_per_epoch}: "
-                "lower lr or give the schedule a warm-up; a checkpoint from before is kept"
+                "lower lr or give the schedule a warm-up; what was kept before stays"
             )
 
     def check_parameters(self) -> None:
@@ -209,7 +210,19 @@ class TrainingModule(pl.LightningModule):
         if not largest < LARGEST_PARAMETER:
             raise UserError(
                 f"the parameters have run away by step {self.step} (the largest is {largest:g}): "
-                "lower lr or give the schedule a warm-up; a checkpoint from before is kept"
+                "lower lr or give the schedule a warm-up; what was kept before stays"
+            )
+
+    def check_validation(self, loss: float) -> None:
+        """Stop if the loss of a validation is not finite, so that such weights are never taken for good ones.
+
+        Raises:
+            UserError: it is not.
+        """
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the validation loss is {loss} after step {self.step}: "
+                "lower lr or give the schedule a warm-up; what was kept before stays"
             )
 
     @torch.no_grad()

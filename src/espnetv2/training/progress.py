@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 from espnetv2.training.folder import Row
 
@@ -27,10 +28,10 @@ class Progress:
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total} steps"),
-            TimeElapsedColumn(),
+            TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
             TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[live]}"),
+            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            TextColumn("{task.fields[live]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             console=self._console,
             disable=not self._console.is_terminal,
             speed_estimate_period=SPEED_WINDOW_S,
@@ -56,7 +57,7 @@ class Progress:
         line = (
             f"{self._title(int(row['epoch']))}: loss {row['train_loss']:.4f}, validation {row['val_loss']:.4f}, {self._figure}"
         )
-        self._bar.console.print(line, highlight=False)
+        self._bar.console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""

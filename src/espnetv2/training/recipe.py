@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,13 +14,26 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from espnetv2.errors import UserError, nearest, validation_message
 from espnetv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Triple, parse_size
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Range = tuple[Positive, Positive]
 
 
+_OTHERWISE_CALLED = {
+    "learning_rate": "lr",
+    "batch": "batch_size",
+    "size": "input_size",
+    "imgsz": "input_size",
+    "image_size": "input_size",
+    "crop_size": "train_size",
+    "num_classes": "outputs",
+    "num_workers": "workers",
+    "warmup": "warmup_epochs",
+    "ema": "ema_decay",
+}
+"""What other programs call a key."""
 _COMPUTES_NOTHING = {"workers", "checkpoint_steps"}
 
 
@@ -126,13 +140,13 @@ class Recipe(_Part):
     shrink_to: str | None = None
     """Segmentation: WIDTHxHEIGHT of the training pictures where they are coarser than the input. Larger ones are shrunk to it
     before anything else, in training and by the finished network."""
-    pass_scales: tuple[Positive, ...] = (1.0,)
+    pass_scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
     """Every epoch goes through the data once for each, at the training size times this."""
     outputs: Count | None = None
     """The network has at least so many outputs, if not one per class; those beyond the classes never win."""
     channels: Literal["RGB", "BGR"] = "RGB"
     mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
@@ -253,7 +267,11 @@ def parse_recipe(text: str, origin: str, changes: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"recipe {origin}: {validation_message(error, _known_keys(error))}") from error
+        first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            key = ".".join(str(part) for part in first["loc"])
+            raise UserError(f'recipe {origin}: unknown key "{key}": {_nearest_key(key)}') from error
+        raise UserError(f"recipe {origin}: {validation_message(error, ())}") from error
 
 
 def changes(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
@@ -308,13 +326,29 @@ def _number(value: object) -> object:
     return value
 
 
-def _known_keys(error: ValidationError) -> list[str]:
-    place: type[BaseModel] = Recipe
-    for part in error.errors()[0]["loc"][:-1]:
-        inner = place.model_fields[str(part)].annotation if str(part) in place.model_fields else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            place = inner
-    return list(place.model_fields)
+def _nearest_key(unknown: str) -> str:
+    """The end of an error message: the key that is probably meant, of whatever part."""
+    part, _, last = unknown.lower().rpartition(".")
+    last = _OTHERWISE_CALLED.get(last, last)
+    known = _keys(Recipe)
+    names = {key.rpartition(".")[2]: key for key in reversed(known) if not part or key.startswith(f"{part}.")}
+    # Who names the part errs in the key alone.
+    match = [last] if last in names else difflib.get_close_matches(last, names, n=1, cutoff=0.5 if part else 0.75)
+    if match:
+        return f'did you mean "{names[match[0]]}"?'
+    return f"the keys are {', '.join(known)}"
+
+
+def _keys(part: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every key of a recipe, a part's after a dot."""
+    found = []
+    for name, field in part.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found += _keys(kind, f"{prefix}{name}.")
+        else:
+            found.append(f"{prefix}{name}")
+    return found
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -20,7 +20,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from espnetv2 import __version__
 from espnetv2.acceleration.compiler import KernelsUnavailableError
 from espnetv2.acceleration.training import accelerate_training
-from espnetv2.data.check import check_split
+from espnetv2.data.check import check_split, differing_classes
 from espnetv2.data.dataset import LabelledData, SegmentationData
 from espnetv2.data.layouts import open_dataset
 from espnetv2.device import choose_device
@@ -90,7 +90,7 @@ def train(
     folder = RunFolder(out)
     first = _process_rank() == 0
     say = say if first else lambda _: None
-    _check_folder(folder, recipe, resume=resume, first=first)
+    _check_folder(folder, recipe, say, resume=resume, first=first)
     accelerator = _accelerator(hardware)
     _check_batch(recipe, hardware)
     training, validation = _open(recipe, data, say, check=first)
@@ -214,8 +214,15 @@ def _process_rank() -> int:
     return int(environment.global_rank()) if environment is not None else int(os.environ.get("LOCAL_RANK", 0))
 
 
-def _check_folder(folder: RunFolder, recipe: Recipe, *, resume: bool, first: bool) -> None:
+def _check_folder(folder: RunFolder, recipe: Recipe, say: Say, *, resume: bool, first: bool) -> None:
     if resume:
+        if first and folder.best.exists() and not folder.last.exists():
+            raise UserError(
+                f"{folder.path} has best.safetensors but no last.ckpt to go on from: start from the weights with --init, "
+                "in another --out"
+            )
+        if first and not folder.last.exists():
+            say(f"there is no run in {folder.path} yet: starting one")
         folder.check_recipe(recipe)
     elif first and (folder.last.exists() or folder.best.exists()):
         raise UserError(
@@ -294,15 +301,16 @@ def _open(recipe: Recipe, data: Path, say: Say, *, check: bool) -> tuple[Labelle
     task = "segmentation" if isinstance(training, SegmentationData) else "classification"
     if task != recipe.task:
         raise UserError(f"the recipe is for {recipe.task}, but {data} is a data set for {task}: name another recipe")
-    if training.labels.classes != validation.labels.classes:
-        differing = sorted(set(training.labels.classes) ^ set(validation.labels.classes))
-        raise UserError(f"the splits have different classes: {', '.join(differing)} are not in both")
+    if differing := differing_classes(opened):
+        raise UserError(differing)
     for split in opened if check else ():
         report = check_split(split, quick=True)
         if report.errors:
             more = f" (and {len(report.errors) - 1} more: espnetv2 check-data)" if len(report.errors) > 1 else ""
             raise UserError(f"{report.errors[0]}{more}")
         say(f"{split.split}: {len(split)} pictures, {len(split.labels.classes)} classes, layout {split.layout}")
+    if check and recipe.batch_size > len(training):
+        say(f"batch_size {recipe.batch_size} is more than the {len(training)} pictures: each is taken several times a step")
     return training, validation
 
 

@@ -23,11 +23,13 @@ from espnetv2.info import ModelInfo, default_preprocessing, generic_info
 from espnetv2.labels import CITYSCAPES, VOC, imagenet_labels
 from espnetv2.models.encoder import widths
 from espnetv2.models.registry import MODELS, ModelSpec
+from espnetv2.runtimes.runtime import is_exported
 from espnetv2.weights.catalogue import released
 from espnetv2.weights.download import matching_entry
 from espnetv2.weights.keys import Layout, StateDict, convert_official, is_official, own_layout
 
 METADATA_KEY = "espnetv2"
+BEST = "best.safetensors"
 # A few official training files hold NumPy scalars (the best score), which torch does not accept by itself.
 _SCALAR = np.float64(0).__reduce__()[0]
 _HARMLESS: list[Any] = [
@@ -65,8 +67,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         UserError: there is no such file, it is damaged, would execute code, or is no checkpoint of this network.
     """
     path = Path(path)
+    if (path / BEST).is_file():
+        raise UserError(f'"{path}" is the folder of a run: name {path / BEST}')
     if not path.is_file():
         raise UserError(f'no checkpoint file "{path}": check the path')
+    if is_exported(path):
+        raise UserError(f"{path} is an exported file: name the checkpoint that it was made from")
     tensors, metadata = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     try:
         official = is_official(tensors)

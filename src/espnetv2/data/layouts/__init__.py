@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from espnetv2.data.dataset import LabelledData, SegmentationData
 from espnetv2.data.layouts import camvid, cityscapes, imagefolder, lists, masks, shards, voc
+from espnetv2.data.layouts.common import looks_segmented
 from espnetv2.errors import UserError, nearest
 
 
@@ -61,4 +62,9 @@ def _recognise(folder: Path) -> str:
     for name, layout in LAYOUTS.items():
         if layout.matches(folder):
             return name
+    if looks_segmented(folder):
+        raise UserError(
+            f'"{folder}" looks like pictures with masks, which are expected as images/SPLIT, masks/SPLIT and dataset.yaml: '
+            "move them so, or name another layout"
+        )
     raise UserError(f'the layout of "{folder}" is not recognised: name it, one of {", ".join(LAYOUTS)}')

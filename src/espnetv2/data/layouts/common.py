@@ -7,7 +7,10 @@ from pathlib import Path
 
 from espnetv2.data.dataset import Blob, file_blob
 from espnetv2.errors import UserError, nearest
-from espnetv2.images import is_picture_file
+from espnetv2.images import is_picture_file, warn_of_unreadable
+
+_OF_PICTURES = {"images", "image", "imgs", "img", "jpegimages"}
+_OF_MASKS = {"masks", "mask", "labels", "label", "annotations", "segmentationclass"}
 
 
 def read_text(path: Path) -> str:
@@ -22,6 +25,12 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} cannot be read as UTF-8 text ({error}): save it as such") from error
 
 
+def looks_segmented(root: Path) -> bool:
+    """Whether folders of pictures lie beside folders of masks, in whatever order: these are no classes."""
+    names = [{path.name.lower() for path in folder.glob("*/")} for folder in (root, *root.glob("*/"))]
+    return (root / "dataset.yaml").is_file() or any(found & _OF_PICTURES and found & _OF_MASKS for found in names)
+
+
 def split_folder(parent: Path, split: str) -> Path:
     """The folder of a split below ``parent``.
 
@@ -31,7 +40,8 @@ def split_folder(parent: Path, split: str) -> Path:
     folder = parent / split
     if not folder.is_dir():
         there = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-        raise UserError(f'no split "{split}": there is no folder {folder}' + (f"; {nearest(split, there)}" if there else ""))
+        advice = nearest(split, there) if there else f"move the pictures of each split into a folder, as in {folder}"
+        raise UserError(f'no split "{split}": there is no folder {folder}; {advice}')
     return folder
 
 
@@ -42,6 +52,7 @@ def pictures_below(folder: Path) -> list[Path]:
         UserError: there are none.
     """
     found = sorted(path for path in folder.rglob("*") if is_picture_file(path))
+    warn_of_unreadable(folder)
     if not found:
         raise UserError(f"no picture below {folder}: it needs files such as .jpg or .png")
     return found
@@ -63,5 +74,8 @@ def pair(pictures: Iterable[tuple[str, Path]], masks: Mapping[str, Path], where:
     pictures = list(pictures)
     without = [path for key, path in pictures if key not in masks]
     if without:
-        raise UserError(f"{len(without)} of {len(pictures)} pictures have no mask in {where}, the first is {without[0]}")
+        raise UserError(
+            f"{len(without)} of {len(pictures)} pictures have no mask in {where}, the first is {without[0]}: "
+            "a mask is called as its picture is"
+        )
     return [(file_blob(path), file_blob(masks[key])) for key, path in pictures]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from espnetv2.data.dataset import ClassificationData, file_blob
-from espnetv2.data.layouts.common import pictures_below, split_folder
+from espnetv2.data.layouts.common import looks_segmented, pictures_below, split_folder
 from espnetv2.errors import UserError
 from espnetv2.images import IMAGE_SUFFIXES
 from espnetv2.labels import IMAGENETTE_NAMES, Labels
@@ -13,7 +13,7 @@ from espnetv2.labels import IMAGENETTE_NAMES, Labels
 
 def matches(root: Path) -> bool:
     """Whether the folder looks like this layout."""
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.glob("*/*/*"))
+    return not looks_segmented(root) and any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.glob("*/*/*"))
 
 
 def open_split(root: Path, split: str) -> ClassificationData:
