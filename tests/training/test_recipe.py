@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,18 @@ def test_differences_name_what_changed() -> None:
     after = load_recipe("segmentation", ["lr=0.5", "loss.ohem=0.9"])
     assert differences(before, after) == ["loss.ohem: 0.7 -> 0.9", "lr: 0.002 -> 0.5"]
     assert differences(before, Recipe.model_validate(before.model_dump())) == []
+
+
+def test_every_key_is_documented_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs/recipes.md").read_text("utf-8")
+    documented = dict(re.findall(r"^\| `([\w.]+)` \| (`.*?`|needed) \|", page, re.MULTILINE))
+    needed = {"task": "segmentation", "epochs": 1, "batch_size": 1, "lr": 1.0, "input_size": "8x8"}
+    found = Recipe.model_validate(needed).model_dump(mode="json")
+    expected: dict[str, object] = {}
+    for part, value in found.items():
+        expected |= {f"{part}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {part: value}
+    assert documented.keys() == expected.keys()
+    for key, default in documented.items():
+        assert (
+            default == "needed" if key in needed else json.loads(default.strip("`")) == pytest.approx(expected[key], abs=1e-4)
+        )
