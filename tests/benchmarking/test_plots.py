@@ -37,9 +37,9 @@ def places(axes: Axes) -> list[list[float]]:
 
 
 def test_png_and_svg_of_every_panel(tmp_path: Path, drawn: list[matplotlib.figure.Figure]) -> None:
-    paths = plot_paths(tmp_path / "plots/cost")
+    paths = plot_paths(tmp_path / "cost")
     plot_report(benchmark_report(), paths)
-    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["cost.png", "cost.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cost.png", "cost.svg"]
     with Image.open(paths[0]) as picture:
         assert len(np.unique(np.asarray(picture.convert("L")))) > 20
     assert ElementTree.parse(paths[1]).getroot().tag.endswith("svg")

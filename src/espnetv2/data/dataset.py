@@ -107,7 +107,7 @@ class SegmentationData:
                 advice = (
                     "make them the same size, or state the factor with --mask-scale (to train, --set mask_scale=0.5, say)"
                     if exact
-                    else f"the stated factor {self.mask_scale:g} makes that {expected:g}, so state another"
+                    else f"by the stated factor it is to be {self.mask_scale * picture[0]:g}x{self.mask_scale * picture[1]:g}"
                 )
                 raise UserError(
                     f"{self.pairs[index][1].name} is {mask[0]}x{mask[1]} but its picture {picture[0]}x{picture[1]}: {advice}"
