@@ -55,10 +55,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def validation_message(error: ValidationError, known: Iterable[str]) -> str:
     """The first problem of a configuration as one line: where, what, and for an unknown key the nearest known one."""
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    # Which of several types was tried is pydantic's business.
+    where = ".".join(str(part) for part in problem["loc"] if "[" not in str(part))
     if problem["type"] == "extra_forbidden":
         return f'unknown key "{where}": {nearest(str(problem["loc"][-1]), known)}'
-    reason = problem["msg"].removeprefix("Value error, ")
+    reason = re.sub(r"a valid dictionary or instance of \w+", "keys with values", problem["msg"].removeprefix("Value error, "))
     reason = reason[:1].lower() + reason[1:]
     if not where:
         # What several keys together make wrong names them itself.

@@ -68,6 +68,8 @@ def test_changes_are_applied() -> None:
         (["std=[0, 0, 0]"], "std.0: input should be greater than 0"),
         (["lr=.inf"], "lr: input should be a finite number"),
         (["epochs=0"], "epochs: input should be greater than or equal to 1"),
+        (["optimizer=lion"], r"optimizer: input should be keys with values \(found 'lion'\)"),
+        (["loss.class_weights=all"], r"loss\.class_weights: input should be 'none' or 'data' \(found 'all'\)"),
         (["epochs=many"], "epochs: .*'many'"),
         (["schedule.name=cosin"], "schedule.name: input should be"),
         (["epochs"], '"epochs" is no change: write --set key=value'),
