@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
+from rich.text import Text
 
 from espnetv2.training.folder import Row
 
 SPEED_WINDOW_S = 600
+
+
+class _CutColumn(TextColumn):
+    """What is left of the line, so that a narrow terminal shows the time left rather than this."""
+
+    def render(self, task: Task) -> Text:
+        """One line, cut."""
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
 
 
 class Progress:
@@ -25,13 +36,13 @@ class Progress:
         self._console = Console(stderr=True)
         self._epochs = epochs
         self._bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} steps"),
-            TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
-            TextColumn("ETA"),
-            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
-            TextColumn("{task.fields[live]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=12),
+            TextColumn("{task.completed}/{task.total} steps", table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TextColumn("ETA", table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            _CutColumn("{task.fields[live]}", table_column=Column()),
             console=self._console,
             disable=not self._console.is_terminal,
             speed_estimate_period=SPEED_WINDOW_S,
