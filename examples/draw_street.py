@@ -38,18 +38,23 @@ class Street:
     def wall(self, x: float, near: float, far: float, height: float, colour: Colour) -> None:
         """A house front along the street, with rows of windows."""
         self.draw.polygon([self.at(x, near), self.at(x, near, height), self.at(x, far, height), self.at(x, far)], fill=colour)
-        frame = tuple(min(255, value + 35) for value in colour)
+        frame = tuple(min(255, value + 80) for value in colour)
         for floor in np.arange(1.2, height - 1.5, 2.9):
             for start in np.arange(near + 0.8, far - 1.2, 2.6):
-                for grow, shade in ((0.14, frame), (0.0, (62, 70, 82))):
-                    low, high = floor - grow, floor + 1.6 + grow
-                    corners = [
-                        self.at(x, start - grow, low),
-                        self.at(x, start - grow, high),
-                        self.at(x, start + 1.1 + grow, high),
-                        self.at(x, start + 1.1 + grow, low),
-                    ]
-                    self.draw.polygon(corners, fill=shade)
+                light = int(self.rng.integers(0, 70))
+                glass = (58 + light, 62 + light, 66 + light)
+                self.pane(x, (start - 0.14, start + 1.24), (floor - 0.14, floor + 1.74), frame)
+                # Two wings of two panes.
+                for left in (start, start + 0.59):
+                    for low, high in ((floor, floor + 1.05), (floor + 1.12, floor + 1.6)):
+                        self.pane(x, (left, left + 0.51), (low, high), glass)
+
+    def pane(self, x: float, depths: tuple[float, float], heights: tuple[float, float], colour: tuple[int, ...]) -> None:
+        """A rectangle on a house front."""
+        (near, far), (low, high) = depths, heights
+        self.draw.polygon(
+            [self.at(x, near, low), self.at(x, near, high), self.at(x, far, high), self.at(x, far, low)], fill=colour
+        )
 
     def tree(self, x: float, depth: float, size: float) -> None:
         """A trunk and a crown of many leaves."""
