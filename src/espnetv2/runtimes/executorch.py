@@ -38,7 +38,8 @@ class ExecuTorchFile:
         # torch wants memory that it could write to.
         image = torch.from_numpy(np.require(images, requirements=("C", "W")))
         with self._lock:
-            return np.array(self._forward.execute([image])[0])
+            # It may lie in the method's own memory, where the next answer goes.
+            return np.asarray(self._forward.execute([image])[0]).copy()
 
 
 def open_file(path: Path, threads: int | None) -> ExecuTorchFile:
