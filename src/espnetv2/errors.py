@@ -37,6 +37,11 @@ class MissingPackageError(UserError):
         return type(self), self._given
 
 
+def first_line(error: Exception) -> str:
+    """What an error of another library says first, cut where it goes on and on."""
+    return str(error).strip().partition("\n")[0][:200]
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, the system, torch on a CPU or torch on a GPU had no memory left."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):

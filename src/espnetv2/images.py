@@ -91,14 +91,16 @@ def is_picture_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def warn_of_unreadable(folder: Path) -> None:
-    """Say in the log how many pictures below a folder are left out for want of a decoder."""
-    found = sorted(path.suffix.lower() for path in folder.rglob("*") if path.suffix.lower() in UNREADABLE_SUFFIXES)
-    if found:
-        kinds = ", ".join(sorted(set(found)))
+def pictures_in(folder: Path) -> list[Path]:
+    """All pictures below a folder, sorted. The log says how many are left out for want of a decoder."""
+    files = sorted(folder.rglob("*"))
+    left = [path.suffix.lower() for path in files if path.suffix.lower() in UNREADABLE_SUFFIXES]
+    if left:
+        kinds = ", ".join(sorted(set(left)))
         log.warning(
-            "%s: %d files left out that cannot be read here (%s): convert them to JPEG or PNG", folder, len(found), kinds
+            "%s: %d files left out that cannot be read here (%s): convert them to JPEG or PNG", folder, len(left), kinds
         )
+    return [path for path in files if is_picture_file(path)]
 
 
 def upright(picture: Image.Image) -> Image.Image:

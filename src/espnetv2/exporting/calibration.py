@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.images import is_picture_file, read_picture
+from espnetv2.images import pictures_in, read_picture
 from espnetv2.runtimes.description import Description
 
 MOST_PICTURES = 48
@@ -30,7 +30,7 @@ class Calibration:
     def __init__(self, folder: Path, description: Description) -> None:
         if not folder.is_dir():
             raise UserError(f'--calibrate: "{folder}" is no folder: name one with pictures like those to come')
-        paths = sorted(path for path in folder.rglob("*") if is_picture_file(path))
+        paths = pictures_in(folder)
         if not paths:
             raise UserError(f'--calibrate: no picture below "{folder}": it needs files such as .jpg or .png')
         self._paths = paths[:: -(-len(paths) // MOST_PICTURES)]

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.images import as_rgb, is_picture_file, picture_from_array, read_picture, warn_of_unreadable
+from espnetv2.images import as_rgb, picture_from_array, pictures_in, read_picture
 from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
 
 Source: TypeAlias = str | Path | int | Image.Image | npt.NDArray[np.generic]
@@ -201,8 +201,7 @@ def _without(paths: list[Path], exclude: Path | None) -> list[Path]:
 
 
 def _pictures_in(folder: Path, exclude: Path | None) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if is_picture_file(path))
-    warn_of_unreadable(folder)
+    found = pictures_in(folder)
     kept = found if exclude is None or exclude.resolve() == folder.resolve() else _without(found, exclude)
     if not kept:
         raise UserError(f'no picture in the folder "{folder}": it needs files such as .jpg or .png')

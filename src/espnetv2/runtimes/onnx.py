@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnetv2.errors import UserError
+from espnetv2.errors import UserError, first_line
 from espnetv2.runtimes.description import KEY, read_description
 from espnetv2.runtimes.private import import_onnxruntime
 from espnetv2.runtimes.runtime import Array
@@ -27,7 +27,7 @@ class OnnxFile:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             # A damaged file can break the reader anywhere.
-            raise UserError(f"{path} is damaged or no ONNX file ({_first_line(error)}): export it anew") from error
+            raise UserError(f"{path} is damaged or no ONNX file ({first_line(error)}): export it anew") from error
         self.description = read_description(self._session.get_modelmeta().custom_metadata_map.get(KEY), path)
         self._input = self._session.get_inputs()[0].name
 
@@ -39,7 +39,3 @@ class OnnxFile:
 def open_file(path: Path, threads: int | None) -> OnnxFile:
     """The file, ready to run."""
     return OnnxFile(path, threads)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]

@@ -58,10 +58,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        logits, target = ctx.saved_tensors
-        dx, count = new(logits, logits.shape), ctypes.c_int64(rows(logits))
-        call("espnetv2_cross_entropy_backward", logits, target, grad.contiguous(), dx, count, logits.shape[1], ctx.ignore_index)
-        return dx, None, None
+        return _gradient("espnetv2_cross_entropy_backward", ctx, grad), None, None
 
 
 class _SoftOverlap(torch.autograd.Function):
@@ -78,10 +75,14 @@ class _SoftOverlap(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        logits, target = ctx.saved_tensors
-        dx, count = new(logits, logits.shape), ctypes.c_int64(rows(logits))
-        call("espnetv2_overlap_backward", logits, target, grad.contiguous(), dx, count, logits.shape[1], ctx.ignore_index)
-        return dx, None, None
+        return _gradient("espnetv2_overlap_backward", ctx, grad), None, None
+
+
+def _gradient(name: str, ctx: Any, grad: Tensor) -> Tensor:
+    logits, target = ctx.saved_tensors
+    dx, count = new(logits, logits.shape), ctypes.c_int64(rows(logits))
+    call(name, logits, target, grad.contiguous(), dx, count, logits.shape[1], ctx.ignore_index)
+    return dx
 
 
 def _call_for_targets(name: str, logits: Tensor, target: Tensor, *arguments: Any) -> None:

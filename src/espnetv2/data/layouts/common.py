@@ -7,7 +7,7 @@ from pathlib import Path
 
 from espnetv2.data.dataset import Blob, file_blob
 from espnetv2.errors import UserError, nearest
-from espnetv2.images import is_picture_file, warn_of_unreadable
+from espnetv2.images import is_picture_file, pictures_in
 
 _OF_PICTURES = {"images", "image", "imgs", "img", "jpegimages"}
 _OF_MASKS = {"masks", "mask", "labels", "label", "annotations", "segmentationclass"}
@@ -51,8 +51,7 @@ def pictures_below(folder: Path) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    found = sorted(path for path in folder.rglob("*") if is_picture_file(path))
-    warn_of_unreadable(folder)
+    found = pictures_in(folder)
     if not found:
         raise UserError(f"no picture below {folder}: it needs files such as .jpg or .png")
     return found
