@@ -42,6 +42,11 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:200]
 
 
+def kind_and_first_line(error: Exception) -> str:
+    """An error of another library where its message alone may not say what it is."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, the system, torch on a CPU or torch on a GPU had no memory left."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):

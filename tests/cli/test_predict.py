@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from espnetv2.acceleration.compiler import KernelsUnavailableError, kernels
 from helpers import Outcome, Run, picture
 
 
@@ -183,6 +185,9 @@ def test_mistakes_are_told_in_one_line(
 
 
 def test_one_broken_picture_alone_is_an_error(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
+    # Whoever builds the kernels is told so, on stderr too.
+    with contextlib.suppress(KernelsUnavailableError):
+        kernels()
     (tmp_path / "a.png").write_text("no picture")
     done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out")
     assert_one_line_error(done, "a.png: not a picture")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from espnetv2.errors import UserError, first_line, is_out_of_memory
+from espnetv2.errors import UserError, is_out_of_memory, kind_and_first_line
 from espnetv2.inference.engine import ClassMap, Ranking
 from espnetv2.preprocessing import check_size
 from espnetv2.runtimes.description import LARGEST_SIDE, SMALLEST_DYNAMIC
@@ -65,7 +65,7 @@ class ExportedEngine:
             if is_out_of_memory(error):
                 raise
             # A runtime has exceptions of its own.
-            raise self._misdescribed(f"{type(error).__name__}: {first_line(error)}") from error
+            raise self._misdescribed(kind_and_first_line(error)) from error
         if not self._is_described(found, len(images)):
             raise self._misdescribed(f"it gave {found.dtype} of shape {found.shape}")
         return list(found)

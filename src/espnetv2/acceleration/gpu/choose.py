@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from espnetv2.errors import kind_and_first_line
 from espnetv2.files import atomic_path, user_cache
 
 _TURNS = 7
@@ -72,7 +73,7 @@ def _built(name: str, build: Callable[[], Function], image: Tensor, is_right: Ca
             return function
         log.warning("%s gives another answer here, so it is not used", name)
     except Exception as error:
-        log.warning("%s cannot be used here (%s)", name, one_line(error))
+        log.warning("%s cannot be used here (%s)", name, kind_and_first_line(error))
     free_memory()
     return None
 
@@ -94,14 +95,9 @@ def _timed(name: str, function: Function, image: Tensor, clock: Clock) -> float 
     try:
         return clock(function, image)
     except RuntimeError as error:
-        log.warning("%s cannot be used here (%s)", name, one_line(error))
+        log.warning("%s cannot be used here (%s)", name, kind_and_first_line(error))
     free_memory()
     return None
-
-
-def one_line(error: Exception) -> str:
-    """The kind and first line of an error."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def free_memory() -> None:

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from espnetv2 import __version__
 from espnetv2.acceleration.backends import Backend
-from espnetv2.acceleration.gpu.choose import Function, choose, free_memory, one_line
+from espnetv2.acceleration.gpu.choose import Function, choose, free_memory
 from espnetv2.acceleration.gpu.exact import without_tf32
 from espnetv2.acceleration.gpu.fused import FusedNetwork
 from espnetv2.acceleration.gpu.graphs import SHAPES_KEPT, Graphs
 from espnetv2.acceleration.gpu.layout import layout
 from espnetv2.acceleration.gpu.operators import has_triton
 from espnetv2.acceleration.gpu.streams import with_streams
+from espnetv2.errors import kind_and_first_line
 from espnetv2.models.network import Network
 
 _WORTH_IT = 3
@@ -71,7 +72,7 @@ class Engine:
             try:
                 return self._function(key, image)(image)
             except Exception as error:
-                self.fallback = one_line(error)
+                self.fallback = kind_and_first_line(error)
                 log.warning("torch's own operators take over for images %s: %s", tuple(image.shape), self.fallback)
                 with self._lock:
                     if isinstance(error, torch.OutOfMemoryError):

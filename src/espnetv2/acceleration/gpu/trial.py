@@ -7,8 +7,8 @@ from torch import Tensor
 
 from espnetv2.acceleration.compiler import KernelsUnavailableError
 from espnetv2.acceleration.gpu import reference
-from espnetv2.acceleration.gpu.choose import one_line
 from espnetv2.acceleration.gpu.operators import branches, has_triton, norm_act
+from espnetv2.errors import kind_and_first_line
 
 _DILATIONS = [1, 1, 2, 3]
 _EPS = 1e-5
@@ -33,7 +33,7 @@ def check_training_kernels(device: torch.device) -> None:
         try:
             found = _step([x, *(value.to(device) for value in given[1:])])
         except Exception as error:
-            raise KernelsUnavailableError(f"Triton's kernels fail on this GPU ({one_line(error)})") from error
+            raise KernelsUnavailableError(f"Triton's kernels fail on this GPU ({kind_and_first_line(error)})") from error
         for ours, theirs in zip(found, wanted, strict=True):
             if not float((ours.cpu() - theirs).norm() / theirs.norm()) < close:
                 raise KernelsUnavailableError("Triton's kernels give wrong results on this GPU")
