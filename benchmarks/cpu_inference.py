@@ -197,7 +197,7 @@ def _interleaved(contenders: dict[str, Contender], image: Tensor, rounds: int) -
 
 def _rivals(options: argparse.Namespace) -> list[str]:
     lines = [
-        "| against what one would pick instead | size | ours, ms | ONNX Runtime, ms | OpenVINO, ms |",
+        "| compared with alternatives | size | ours, ms | ONNX Runtime, ms | OpenVINO, ms |",
         "|---|---|---|---|---|",
     ]
     lraspp = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
