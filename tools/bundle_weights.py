@@ -32,9 +32,9 @@ from espnetv2.weights.catalogue import BundledWeights, bundled_folder
 LARGEST_LOSS = 0.1
 CARDS = Path(__file__).parents[1] / "docs/models"
 DATASETS = {
-    "cityscapes": "Cityscapes squeezed to 256x256 (2975 training, 400 validation pictures); research only, no redistribution",
-    "camvid": "CamVid, 11 classes (367 training, 101 validation pictures); research use (CC BY-NC)",
-    "imagenette": "Imagenette, 160 px (9469 training, 1977 validation pictures); ImageNet's terms: research",
+    "cityscapes": "Cityscapes squeezed to 256x256 (2975 training, 400 validation images); research only, no redistribution",
+    "camvid": "CamVid, 11 classes (367 training, 101 validation images); research use (CC BY-NC)",
+    "imagenette": "Imagenette, 160 px (9469 training, 1977 validation images); ImageNet's terms: research",
 }
 
 
@@ -124,7 +124,7 @@ def _card(
 | seed | {recipe.seed} |
 | trained | {done} of {recipe.epochs} epochs in about {options.hours:g} h on {options.machine}; best in epoch {best} |
 | input | {entry.size}, {info.preprocessing.fit}{_shrinking(info)} |
-| validation | {figures} ({report["images"]} pictures; float32: {full[recipe.metric]:.2f}) |
+| validation | {figures} ({report["images"]} images; float32: {full[recipe.metric]:.2f}) |
 | file | {entry.path.stat().st_size / 1e6:.2f} MB, float16 |
 
 ## Per class
@@ -143,7 +143,7 @@ def _shrinking(info: ModelInfo) -> str:
     if info.preprocessing.shrink_to is None:
         return ""
     height, width = info.preprocessing.shrink_to
-    return f", larger pictures shrunk to {width}x{height} first"
+    return f", larger images shrunk to {width}x{height} first"
 
 
 if __name__ == "__main__":
