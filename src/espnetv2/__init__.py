@@ -43,13 +43,18 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
+def _resolve(name: str) -> object:
     # Names are resolved on first use, so that the command line answers at once and no library is loaded unasked.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name == "weights":
         return import_module("espnetv2.weights")
     raise AttributeError(f"module 'espnetv2' has no attribute {name!r}")
+
+
+if not TYPE_CHECKING:
+    # Type checkers see the imports above alone, and know a misspelt name.
+    __getattr__ = _resolve
 
 
 def __dir__() -> list[str]:

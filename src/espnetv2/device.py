@@ -9,7 +9,7 @@ import torch
 from espnetv2.errors import UserError
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str | torch.device = "auto") -> torch.device:
     """The device called ``name``: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or with ``auto`` a CUDA device or else the CPU.
 
     An Apple GPU has to be asked for: these networks are small, the CPU has kernels of its own for them, and no such GPU was at
@@ -20,6 +20,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = str(name)
     match = re.fullmatch(r"(cpu|mps|cuda)(?::(\d+))?", name)
     if match is None or (match[2] is not None and match[1] != "cuda"):
         raise UserError(f'no device "{name}": choose auto, cpu, cuda, cuda:N or mps')

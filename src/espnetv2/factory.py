@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnetv2.errors import UserError
-from espnetv2.models.registry import MODELS, model_spec
-from espnetv2.weights.catalogue import catalogue, find_weights
-from espnetv2.weights.checkpoint import Checkpoint, load_checkpoint
-from espnetv2.weights.download import fetch
+from espnetv2.info import ModelInfo, default_preprocessing
+from espnetv2.labels import distinct_palette
+from espnetv2.models.registry import ModelSpec, model_spec
+from espnetv2.weights.checkpoint import Checkpoint, check_described
+from espnetv2.weights.resolve import is_checkpoint, resolve
+from espnetv2.weights.transfer import start_from
 
 if TYPE_CHECKING:
     from espnetv2.models.network import Network
-
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
 def create_model(
@@ -22,41 +23,52 @@ def create_model(
     *,
     weights: str | Path | None = None,
     num_classes: int | None = None,
+    classes: Sequence[str] | None = None,
     weights_dir: str | Path | None = None,
 ) -> Network:
-    """Build a model.
+    """Build a model: with random parameters, with trained weights, or to be trained for other classes.
 
     Args:
         name: a model's name (``espnetv2.list_models()``), or ``model.tag`` for the model with those weights.
-        weights: a tag of the catalogue (``espnetv2.list_weights(name)``), or a checkpoint file, own or official.
+        weights: a tag of the model, ``model.tag`` (``espnetv2.list_weights(name)``), or a checkpoint file, own or official.
             Without it the parameters are random, initialised as published.
-        num_classes: number of outputs. With ``weights`` it need not be given, and must agree if it is.
+        num_classes: number of outputs. By default as many as the weights have; else as published, or one for each of
+            ``classes``, for segmentation at least 20. The decoder "pyramid" is as narrow as it has few outputs (half as many
+            channels, at most 16), so more outputs than classes are of use: those beyond the classes never win.
+        classes: names of what the network is going to be trained for. It then has a description of its own, with which it can
+            be used, saved and exported after a training loop of yours. With ``weights`` all parameters that fit are copied,
+            at least the encoder's; in the last layer, classes of the same name keep their row, and all others start from 0.
         weights_dir: folder in which released files are looked for first, before the one that the variable
             ESPNETV2_WEIGHTS names, the cache and the network.
 
     Returns:
-        The network, float32 on the CPU: in evaluation mode where it has trained weights, else in training mode. Its
-        attribute ``info`` says what the weights are (None without).
+        The network, float32 on the CPU: in evaluation mode where it has trained weights and no ``classes`` were named, else
+        in training mode. Its attribute ``info`` says what the weights are (None without weights and classes).
 
     Raises:
         UserError: unknown model, tag or file; weights of another model or class count; a download that failed.
     """
+    if not isinstance(name, str):
+        raise UserError(f"{name!r} is not the name of a model: espnetv2.list_models() lists them")
     if is_checkpoint(name):
         raise UserError(f'"{name}" is a file, not a model: give the model\'s name, and the file as its weights')
     base, _, tag = name.partition(".")
     spec = model_spec(base)
     if tag and weights is not None:
         raise UserError(f'weights are named twice, "{tag}" in the model\'s name and "{weights}": name them once')
-    if weights is None and not tag:
+    named = tag or weights
+    checkpoint = None if named is None else resolve(named, model=base, weights_dir=weights_dir)
+    if classes is not None:
+        return _for_classes(spec, classes, num_classes, checkpoint)
+    if checkpoint is None:
         return spec.build(num_classes)
-    checkpoint = _checkpoint(base, tag or weights or "", weights_dir)
     if checkpoint.spec != spec:
         raise UserError(f"{checkpoint.path} holds weights of {checkpoint.spec.name}, not of {base}: name that model")
     outputs = checkpoint.info.outputs
     if num_classes not in (None, outputs):
         raise UserError(
-            f"{checkpoint.path} has {outputs} outputs, not {num_classes}: leave the class count out, "
-            "or start training from these weights to get another"
+            f"{checkpoint.path} has {outputs} outputs, not {num_classes}: leave num_classes out, "
+            "or name classes to train from these weights for others"
         )
     return load_model(checkpoint)
 
@@ -67,12 +79,9 @@ def find_network(model: str | Path, weights: str | Path | None, weights_dir: str
     Raises:
         UserError: unknown model or weights.
     """
-    text = str(model)
-    if weights is None and is_checkpoint(text):
-        return load_model(load_checkpoint(text))
     if weights is None:
-        return create_model(find_weights(text).name, weights_dir=weights_dir)
-    return create_model(text, weights=weights, weights_dir=weights_dir)
+        return load_model(resolve(model, weights_dir=weights_dir))
+    return create_model(str(model), weights=weights, weights_dir=weights_dir)
 
 
 def load_model(checkpoint: Checkpoint) -> Network:
@@ -90,26 +99,51 @@ def load_model(checkpoint: Checkpoint) -> Network:
     return model.eval()
 
 
-def _checkpoint(model: str, weights: str | Path, weights_dir: str | Path | None) -> Checkpoint:
-    if f"{model}.{weights}" in catalogue():
-        entry = find_weights(f"{model}.{weights}")
-        return load_checkpoint(fetch(entry, weights_dir))
-    text = str(weights)
-    if isinstance(weights, Path) or Path(text).exists() or "/" in text or "\\" in text or "." in text:
-        return load_checkpoint(text)
-    entry = find_weights(f"{model}.{text}")
-    return load_checkpoint(fetch(entry, weights_dir))
+def trained_network(model: object) -> tuple[Network, ModelInfo]:
+    """See that something is a network of this package, with a description that fits its parameters.
+
+    Raises:
+        UserError: it is not.
+    """
+    from espnetv2.models.classification import ClassificationModel
+    from espnetv2.models.segmentation import SegmentationModel
+
+    if not isinstance(model, ClassificationModel | SegmentationModel):
+        if isinstance(getattr(model, "plain", None), ClassificationModel | SegmentationModel):
+            raise UserError("this model has been accelerated, for inference alone: give the one that it was made from")
+        raise UserError(f"{type(model).__name__} is not a network of this package: make one with espnetv2.create_model")
+    if model.info is None:
+        raise UserError(
+            "this model has no trained weights: create it with weights=..., or with classes=... if you train it yourself"
+        )
+    check_described("the network", model.state_dict(), model.info)
+    return model, model.info
+
+
+def _for_classes(spec: ModelSpec, classes: Sequence[str], num_classes: int | None, checkpoint: Checkpoint | None) -> Network:
+    """A network to be trained for these classes, from the weights of a checkpoint where there is one."""
+    names = tuple(classes)
+    named = not isinstance(classes, str) and all(isinstance(name, str) and name for name in names)
+    if not names or not named or len(set(names)) < len(names):
+        raise UserError(f"classes are {classes!r}: give a list of at least one name, each once")
+    usual = max(len(names), spec.default_classes) if spec.task == "segmentation" else len(names)
+    outputs = usual if num_classes is None else num_classes
+    if outputs < len(names):
+        raise UserError(f"{outputs} outputs are too few for {len(names)} classes: leave num_classes out")
+    network = spec.build(outputs)
+    fits = checkpoint is not None and checkpoint.spec.task == spec.task
+    network.info = ModelInfo(
+        model=spec.name,
+        outputs=outputs,
+        classes=names,
+        palette=distinct_palette(len(names)) if spec.task == "segmentation" else (),
+        preprocessing=checkpoint.info.preprocessing if checkpoint and fits else default_preprocessing(spec),
+    )
+    if checkpoint is not None:
+        start_from(network, network.info, checkpoint)
+    return network
 
 
 def _first_problem(error: RuntimeError) -> str:
     lines = str(error).splitlines()
     return lines[1].strip() if len(lines) > 1 else lines[0]
-
-
-def is_checkpoint(text: str) -> bool:
-    """Whether this names a file, and neither a model nor a model's weights, which go before files of the same name."""
-    if text in MODELS or text in catalogue():
-        return False
-    if "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES:
-        return True
-    return Path(text).is_file() and text.partition(".")[0] not in MODELS

@@ -107,7 +107,7 @@ def check_size(size: tuple[int, int], smallest: int = 1, largest: int = 65_536) 
     fits = isinstance(size, tuple | list) and len(size) == 2
     if not fits or not all(isinstance(side, int) and smallest <= side <= largest for side in size):
         shown = f"{size[1]}x{size[0]}" if fits else repr(size)
-        raise UserError(f"the size {shown} is none: height and width are whole numbers from {smallest} to {largest} here")
+        raise UserError(f"invalid size {shown}: height and width have to be whole numbers from {smallest} to {largest}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

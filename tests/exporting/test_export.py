@@ -195,7 +195,7 @@ def test_what_is_no_number_is_not_verified(network: Network) -> None:
 def test_a_file_is_replaced_whole_or_not_at_all(network: Network, tmp_path: Path) -> None:
     target = tmp_path / "model.onnx"
     target.write_bytes(b"before")
-    with pytest.raises(UserError, match="the size 9000x16 is none"):
+    with pytest.raises(UserError, match="invalid size 9000x16"):
         export(network, target, size=(16, 9000))
     assert target.read_bytes() == b"before"
     written(network, tmp_path, "onnx")
@@ -252,7 +252,7 @@ def test_a_checkpoint_may_be_a_path(onnx_file: Path, network: Network) -> None:
     ("size", "dynamic", "bounds"), [((0, 10), False, "1 to 8192"), ((16, 96), True, "48 to 8192"), (512, False, "1 to 8192")]
 )
 def test_a_size_that_is_none(network: Network, tmp_path: Path, size: Any, dynamic: bool, bounds: str) -> None:
-    with pytest.raises(UserError, match=f"is none: .* from {bounds}"):
+    with pytest.raises(UserError, match=f"invalid size .* from {bounds}"):
         export(network, tmp_path / "model.onnx", size=size, dynamic=dynamic)
 
 

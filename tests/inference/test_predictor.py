@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import torch
 from PIL import Image
 
 from espnetv2 import Predictor, create_model
+from espnetv2.acceleration.inference import accelerate as accelerated
 from espnetv2.device import choose_device
 from espnetv2.errors import UserError
 from espnetv2.inference.results import ClassificationResult, SegmentationResult
 from espnetv2.labels import CITYSCAPES
+from espnetv2.models.decoders.pyramid import PyramidDecoder
+from espnetv2.models.segmentation import SegmentationModel
 from helpers import SHARED, picture
 
 
@@ -100,17 +104,61 @@ def test_a_model_without_training_cannot_predict() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": (0, 10)}, "the size 10x0 is none"),
-        ({"size": 512}, "the size 512 is none"),
-        ({"size": (32.0, 64)}, "is none: height and width are whole numbers from 1"),
-        ({"top_k": 0}, "top_k is 0: at least 1"),
+        ({"size": (0, 10)}, "invalid size 10x0"),
+        ({"size": 512}, "invalid size 512: height and width"),
+        ({"size": (32.0, 64)}, "invalid size 64x32.0: height and width have to be whole numbers from 1"),
+        ({"top_k": 0}, "top_k is 0: a whole number of at least 1"),
         ({"top_k": -2}, "top_k is -2"),
-        ({"batch_size": 0}, "batch_size is 0: at least 1"),
+        ({"batch_size": 0}, "batch_size is 0: a whole number"),
+        ({"top_k": 1.5}, "top_k is 1.5: a whole number"),
     ],
 )
 def test_arguments_that_are_none(segmentation_file: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Predictor(segmentation_file, **options)
+
+
+def test_models_that_cannot_be_used(segmentation_file: Path) -> None:
+    model = create_model("espnetv2_seg_s0_5", weights=segmentation_file)
+    cases: list[tuple[Any, dict[str, Any], str]] = [
+        (torch.nn.Conv2d(3, 3, 1), {}, "Conv2d is not a network of this package"),
+        (None, {}, "NoneType is not a network of this package"),
+        (accelerated(model), {}, "has been accelerated, for inference alone: give the one that it was made from"),
+        (model, {"weights": "camvid"}, "this model has its weights: leave weights out"),
+    ]
+    for given, options, message in cases:
+        with pytest.raises(UserError, match=message):
+            Predictor(given, **options)
+
+
+def test_a_replaced_last_layer_is_no_longer_described(segmentation_file: Path) -> None:
+    model = create_model("espnetv2_seg_s0_5", weights=segmentation_file)
+    assert isinstance(model, SegmentationModel)
+    assert isinstance(model.decoder, PyramidDecoder)
+    model.decoder.pool1.expand = torch.nn.Conv2d(10, 5, 1)
+    with pytest.raises(
+        UserError, match=r"espnetv2_seg_s0_5 with 5 outputs, but described as espnetv2_seg_s0_5 with 20: name the"
+    ):
+        Predictor(model)
+    model.decoder.pool1.add_module("expand", torch.nn.Sequential(torch.nn.Conv2d(10, 20, 1)))
+    with pytest.raises(UserError, match=r'no parameter "decoder.pool1.expand.weight", so its layers have been changed'):
+        Predictor(model)
+
+
+def test_a_network_in_double_precision(segmentation_file: Path) -> None:
+    model = create_model("espnetv2_seg_s0_5", weights=segmentation_file)
+    image = picture(64, 32)
+    (single,), (double,) = (list(Predictor(network)(image)) for network in (model, copy.deepcopy(model).double()))
+    assert isinstance(single, SegmentationResult)
+    assert isinstance(double, SegmentationResult)
+    assert (single.class_map == double.class_map).mean() > 0.999
+
+
+def test_a_list_of_sources(segmentation_file: Path) -> None:
+    predictor = Predictor(segmentation_file)
+    image = picture(64, 32)
+    results = [*predictor([image, image]), *predictor(image, (image,))]
+    assert [result.source for result in results] == ["image0", "image1", "image2", "image3"]
 
 
 def test_devices() -> None:

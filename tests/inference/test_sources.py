@@ -3,9 +3,11 @@ from __future__ import annotations
 import io
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from espnetv2.errors import UserError
@@ -111,6 +113,12 @@ def test_a_picture_object_keeps_its_files_name(tmp_path: Path) -> None:
     with Image.open(tmp_path / "mine.png") as opened:
         (item,) = open_sources([opened]).items
         assert item.stem == "mine"
+
+
+@pytest.mark.parametrize("source", [torch.zeros(3, 4, 4), b"GIF89a", True, None, {"a": 1}])
+def test_what_is_no_source(source: Any) -> None:
+    with pytest.raises(UserError, match=f"a source is a {type(source).__name__}: give a path"):
+        open_sources([source])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 import warnings
 
 import pytest
@@ -40,3 +42,21 @@ def test_errors_come_through_and_sound_comes_back(capfd: pytest.CaptureFixture[s
 def test_streams_that_are_closed() -> None:
     program = "from espnetv2.runtimes.quiet import quiet\nwith quiet(): pass"
     subprocess.run(["sh", "-c", 'exec "$0" -c "$1" >&- 2>&-', sys.executable, program], check=True)
+
+
+def test_threads_that_overlap_leave_the_streams_as_they_were() -> None:
+    before = sys.stdout, logging.root.manager.disable, os.fstat(1).st_ino
+    inside = threading.Event()
+
+    def first() -> None:
+        with quiet():
+            inside.set()
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    inside.wait()
+    with quiet():
+        thread.join(0.2)
+    thread.join()
+    assert (sys.stdout, logging.root.manager.disable, os.fstat(1).st_ino) == before

@@ -17,6 +17,7 @@ from espnetv2.info import generic_info
 from espnetv2.labels import CITYSCAPES, VOC
 from espnetv2.models.registry import model_spec
 from espnetv2.weights import convert_official, load_checkpoint, save_checkpoint, to_official
+from espnetv2.weights.checkpoint import METADATA_KEY
 
 
 def state(name: str, classes: int | None = None) -> dict[str, torch.Tensor]:
@@ -193,8 +194,42 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
 
 def test_a_description_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     info = generic_info(model_spec("espnetv2_s1_0"), 2)
-    save_checkpoint(state("espnetv2_s0_5", 2), info, tmp_path / "x.safetensors")
+    own = state("espnetv2_s0_5", 2)
+    with pytest.raises(
+        UserError, match=r"state dict is of espnetv2_s0_5 with 2 outputs, but described as espnetv2_s1_0 with 2"
+    ):
+        save_checkpoint(own, info, tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
+    save_file(own, tmp_path / "x.safetensors", metadata={METADATA_KEY: info.model_dump_json()})
     with pytest.raises(UserError, match=r"describes espnetv2_s1_0 with 2 outputs but holds espnetv2_s0_5"):
+        load_checkpoint(tmp_path / "x.safetensors")
+
+
+def test_no_folder_to_save_in(tmp_path: Path) -> None:
+    info = generic_info(model_spec("espnetv2_s0_5"), 2)
+    with pytest.raises(UserError, match='absent": make it first'):
+        save_checkpoint(state("espnetv2_s0_5", 2), info, tmp_path / "absent/x.safetensors")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net.", "module._orig_mod."])
+def test_names_below_a_wrapper(prefix: str, suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own = state("espnetv2_s0_5", 2)
+    wrapped = {prefix + name: tensor for name, tensor in own.items()} | {"loss.weight": torch.ones(2)}
+    if suffix == ".pt":
+        torch.save(wrapped, tmp_path / "x.pt")
+    else:
+        save_file(wrapped, tmp_path / "x.safetensors")
+    assert load_checkpoint(tmp_path / f"x{suffix}").state_dict.keys() == own.keys()
+    assert "does not say what its classes are and how images were prepared" in caplog.text
+
+
+def test_several_networks_in_a_file(tmp_path: Path) -> None:
+    own = state("espnetv2_s0_5", 2)
+    save_file(
+        {prefix + name: tensor.clone() for prefix in ("a.", "b.") for name, tensor in own.items()}, tmp_path / "x.safetensors"
+    )
+    with pytest.raises(UserError, match=r"holds several networks \(a\., b\.\): save the state_dict\(\) of one"):
         load_checkpoint(tmp_path / "x.safetensors")
 
 

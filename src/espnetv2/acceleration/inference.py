@@ -43,7 +43,8 @@ class AcceleratedModel(nn.Module):
     """A trained network for inference alone; see ``accelerate``.
 
     Attributes:
-        plain: the network itself, which answers where the kernels cannot.
+        plain: the network itself, which answers where the kernels cannot. The kernels have packed its weights: load new ones
+            into the accelerated model (``load_state_dict``), not into this.
         backend: how the network is run on a GPU.
         info: what the weights are.
         num_classes: outputs of the network.
@@ -204,7 +205,7 @@ def accelerate(model: Network, *, output: Output = "logits", backend: Backend = 
     if output not in ("logits", "classes"):
         raise UserError(f'no output "{output}": choose "logits" or "classes"')
     if not isinstance(model, ClassificationModel | SegmentationModel):
-        raise UserError(f"{type(model).__name__} is no network of this package: make one with espnetv2.create_model")
+        raise UserError(f"{type(model).__name__} is not a network of this package: make one with espnetv2.create_model")
     if model.training:
         raise UserError("the model is in training mode, in which its answers depend on the batch: call model.eval() first")
     device = next(model.parameters()).device.type

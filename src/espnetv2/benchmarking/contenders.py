@@ -13,10 +13,10 @@ from espnetv2.benchmarking.accuracy import catalogue_accuracy, info_accuracy
 from espnetv2.benchmarking.report import Accuracy, Answer
 from espnetv2.benchmarking.rivals import RIVALS, rival
 from espnetv2.errors import UserError
-from espnetv2.factory import create_model, is_checkpoint, load_model
+from espnetv2.factory import create_model, load_model
 from espnetv2.models.network import Network
 from espnetv2.models.registry import Task, model_spec
-from espnetv2.weights.checkpoint import load_checkpoint
+from espnetv2.weights.resolve import is_checkpoint, resolve
 
 if TYPE_CHECKING:
     from espnetv2.acceleration.inference import Output
@@ -150,7 +150,7 @@ def _rival(name: str, package: str, model: str, size: tuple[int, int] | None) ->
 
 def _own(name: str, size: tuple[int, int] | None, weights_dir: str | Path | None) -> Contender:
     if is_checkpoint(name):
-        network = load_model(load_checkpoint(name))
+        network = load_model(resolve(name))
     elif ":" in name:
         raise UserError(f'no contender "{name}": before the colon stands one of {", ".join(RIVALS)}')
     else:

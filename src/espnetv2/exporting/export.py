@@ -15,7 +15,7 @@ from espnetv2.exporting.calibration import Calibration
 from espnetv2.exporting.formats import find_format, writer
 from espnetv2.exporting.target import check_target, file_size, keep
 from espnetv2.exporting.verification import Verification, verify
-from espnetv2.factory import find_network
+from espnetv2.factory import find_network, trained_network
 from espnetv2.files import results_folder
 from espnetv2.models.network import Network
 from espnetv2.preprocessing import check_size
@@ -64,7 +64,7 @@ def export(
             ``create_model(..., weights=...)``.
         out: the file to write (NCNN, Core ML: the folder), with the format's suffix.
         format: a key of ``espnetv2.exporting.formats.FORMATS``.
-        weights: checkpoint file for the model's name.
+        weights: tag or checkpoint file for the model's name.
         size: (height, width) of the file's input, instead of the weights' own.
         dynamic: let the file take any size from 48x48 and any batch; it is slower then. ``size`` is what pictures are fitted to
             unless ``Predictor`` is told otherwise.
@@ -109,9 +109,12 @@ def export(
 
 
 def _network(model: str | Path | Network, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
-    network = find_network(model, weights, weights_dir) if isinstance(model, str | Path) else model
-    if network.info is None:
-        raise UserError("this model has no trained weights, so there is nothing to export: create it with weights=...")
+    if isinstance(model, str | Path):
+        network = find_network(model, weights, weights_dir)
+    elif weights is not None:
+        raise UserError("this model has its weights: leave weights out, or give its name with them")
+    else:
+        network, _ = trained_network(model)
     if network.training:
         raise UserError("the model is in training mode, in which its answers depend on the batch: call model.eval() first")
     # A copy of what is given, which may be on a GPU or in half precision.

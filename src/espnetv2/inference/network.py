@@ -10,7 +10,6 @@ from torch import Tensor
 from espnetv2.acceleration.backends import check_backend
 from espnetv2.acceleration.inference import accelerate as accelerated
 from espnetv2.device import choose_device
-from espnetv2.errors import UserError
 from espnetv2.inference.engine import ClassMap, Ranking
 from espnetv2.models.network import Network
 from espnetv2.postprocessing import class_map, top_classes
@@ -22,7 +21,7 @@ class NetworkEngine:
     """A network in PyTorch; see ``Predictor`` for the arguments.
 
     Raises:
-        UserError: unknown device or backend; a network without trained weights.
+        UserError: unknown device or backend.
     """
 
     def __init__(
@@ -30,10 +29,10 @@ class NetworkEngine:
     ) -> None:
         self.device = choose_device(device)
         chosen = check_backend(backend, self.device.type)
-        if network.info is None:
-            raise UserError("this model has no trained weights, so it cannot predict: create it with weights=...")
+        assert network.info is not None
         self.info = network.info
         network = network.to(self.device).eval()
+        self.dtype = next(network.parameters()).dtype
         self.model: torch.nn.Module = network if chosen == "eager" else accelerated(network, backend=chosen)
         self.preprocessing = self.info.preprocessing.resized(*size) if size else self.info.preprocessing
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
@@ -45,7 +44,8 @@ class NetworkEngine:
     @torch.inference_mode()
     def run(self, inputs: list[Tensor]) -> list[Tensor]:
         """Logits of each, on the network's device."""
-        return list(self.model(torch.stack(inputs).to(self.device, non_blocking=True)))
+        batch = torch.stack(inputs).to(self.device, self.dtype, non_blocking=True)
+        return list(self.model(batch).float())
 
     @torch.inference_mode()
     def class_map(self, output: Tensor, size: tuple[int, int]) -> ClassMap:

@@ -33,7 +33,7 @@ class Predictor:
     Args:
         model: ``model.tag``; a model's name, for its default weights; a checkpoint file; a file of ``espnetv2.export``, which
             its own runtime runs; or a model of ``espnetv2.create_model(..., weights=...)``, which is copied.
-        weights: checkpoint file for the model's name.
+        weights: tag or checkpoint file for the model's name.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         size: (height, width) of the network's input, instead of the weights' own.
         batch_size: pictures that go through the network together. By default 1 on a CPU, 8 elsewhere.
@@ -41,7 +41,8 @@ class Predictor:
         weights_dir: folder in which released files are looked for first.
         accelerate: let ``espnetv2.accelerate`` run the network.
         backend: how it does so; only ``auto`` and ``eager`` without a GPU.
-        threads: of the CPU. By default torch's number, or what an exported file's runtime thinks best.
+        threads: of the CPU. By default torch's number, or what an exported file's runtime thinks best. But for an exported
+            file, it becomes torch's number for the whole process.
 
     Raises:
         UserError: unknown model, weights, device or backend; a size, batch or number of classes that is none; a network without
@@ -63,31 +64,36 @@ class Predictor:
         threads: int | None = None,
     ) -> None:
         if not accelerate and backend not in ("auto", "eager"):
-            raise UserError(f'the backend "{backend}" is not to be had without acceleration: leave one of the two out')
+            raise UserError(f'the backend "{backend}" needs acceleration: leave one of the two out')
         if size is not None:
             check_size(size)
         for name, value in (("batch_size", batch_size), ("top_k", top_k), ("threads", threads)):
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}: at least 1 is needed")
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise UserError(f"{name} is {value!r}: a whole number of at least 1 is needed")
         self._engine: Engine
         if isinstance(model, str | Path) and is_exported(model):
             from espnetv2.inference.exported import ExportedEngine
 
             if weights is not None:
-                raise UserError(f"{model} holds its weights: leave --weights {weights} out")
+                raise UserError(f"{model} holds its weights: leave weights out")
             if backend != "auto":
-                raise UserError(f"{model} runs in its own runtime: leave --backend {backend} out")
+                raise UserError(f"{model} runs in its own runtime: leave backend out")
             self._engine = ExportedEngine(Path(model), device, size, batch_size, threads)
         else:
             import torch
 
-            from espnetv2.factory import find_network
+            from espnetv2.factory import find_network, trained_network
             from espnetv2.inference.network import NetworkEngine
 
+            if isinstance(model, str | Path):
+                network = find_network(model, weights, weights_dir)
+            elif weights is not None:
+                raise UserError("this model has its weights: leave weights out, or give its name with them")
+            else:
+                # A copy of what is given: who is training it wants it where and as it is.
+                network = copy.deepcopy(trained_network(model)[0])
             if threads is not None:
                 torch.set_num_threads(threads)
-            # A copy of what is given: who is training it wants it where and as it is.
-            network = find_network(model, weights, weights_dir) if isinstance(model, str | Path) else copy.deepcopy(model)
             self._engine = NetworkEngine(network, device, size, batch_size, backend if accelerate else "eager")
         self.info = self._engine.info
         self.preprocessing = self._engine.preprocessing
@@ -95,19 +101,25 @@ class Predictor:
         self.top_k = top_k
         self._given = 0
 
-    def __call__(self, *sources: Source) -> Iterator[Result]:
+    def __call__(self, *sources: Source | list[Source] | tuple[Source, ...]) -> Iterator[Result]:
         """Results for everything that ``sources`` name, one by one, in order.
 
         Args:
             sources: path of a picture, folder (searched recursively), glob, http(s) URL, video file, camera index, ``-``
-                for standard input, PIL picture, or array of RGB pixels (H, W, 3) of type uint8.
+                for standard input, PIL picture, or array of RGB pixels (H, W, 3) of type uint8; or a list of these.
 
         Raises:
             UserError: a source does not exist (at once), or one cannot be decoded (when it is reached).
         """
-        stream = open_sources(sources, first=self._given)
+        named: list[Source] = []
+        for source in sources:
+            if isinstance(source, list | tuple):
+                named.extend(source)
+            else:
+                named.append(source)
+        stream = open_sources(named, first=self._given)
         # Over all calls, so that the results of one are not written over those of another.
-        self._given += len(sources)
+        self._given += len(named)
         return self.run(stream)
 
     def run(self, stream: Stream, on_error: OnError | None = None) -> Iterator[Result]:

@@ -130,6 +130,12 @@ def _expand(source: Source, number: int, exclude: Path | None) -> list[_Entry]:
         return [_Entry(stem, stem, partial(_convert, source, stem))]
     if isinstance(source, np.ndarray):
         return [_Entry(f"image{number}", f"image{number}", partial(picture_from_array, source))]
+    # A camera's index may be one of NumPy's, and no number is True.
+    if isinstance(source, bool) or not isinstance(source, str | os.PathLike | int | np.integer):
+        raise UserError(
+            f"a source is a {type(source).__name__}: give a path, a folder, a glob, a URL, a camera's number, a PIL image, "
+            "an array of RGB pixels (H, W, 3), or a list of these"
+        )
     text = str(source)
     path = Path(text)
     if len(os.fsencode(text)) > LONGEST_PATH:

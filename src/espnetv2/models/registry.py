@@ -46,6 +46,12 @@ class ModelSpec:
         return 1000 if self.task == "classification" else 20
 
     @property
+    def output_layer(self) -> str:
+        """Name of the layer that gives the logits, a row of its weight for each."""
+        layers = {None: "classifier", "pyramid": "decoder.pool1.expand", "psp": "decoder.classify1.1"}
+        return layers[self.decoder]
+
+    @property
     def reference_size(self) -> tuple[int, int]:
         """Height and width at which the published tables count operations."""
         return (224, 224) if self.task == "classification" else (512, 1024)

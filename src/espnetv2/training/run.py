@@ -32,12 +32,13 @@ from espnetv2.models.network import Network
 from espnetv2.models.registry import model_spec
 from espnetv2.training.distillation import load_teacher
 from espnetv2.training.folder import INFO_KEY, RunFolder
-from espnetv2.training.initial import start_from
 from espnetv2.training.keeper import Keeper, StopSignal
 from espnetv2.training.losses import weights_from_shares
 from espnetv2.training.module import TrainingModule
 from espnetv2.training.recipe import Recipe, differences
 from espnetv2.training.sync_batch_norm import CPULayerSync
+from espnetv2.weights.resolve import resolve
+from espnetv2.weights.transfer import start_from
 
 Arithmetic = Literal["32-true", "64-true", "bf16-mixed", "16-mixed"]
 Precision = Literal["auto"] | Arithmetic
@@ -99,7 +100,8 @@ def train(
     if kept is not None:
         _check_same(kept, info, len(training), folder)
     if init is not None and kept is None:
-        say(start_from(network, info, init, weights_dir))
+        checkpoint = resolve(init, model=model, weights_dir=weights_dir)
+        say(f"starting from {init}: {start_from(network, info, checkpoint)}")
     teacher = load_teacher(recipe, training.labels.classes, weights_dir, kernels=accelerator == "cpu")
     if teacher is not None:
         say(f"learning from {recipe.teacher} beside the labels")

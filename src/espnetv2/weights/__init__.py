@@ -31,8 +31,13 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
+def _resolve(name: str) -> object:
     # The catalogue is asked where there is no torch, which the rest needs.
     if name in _HOMES:
         return getattr(import_module(f"espnetv2.weights.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'espnetv2.weights' has no attribute {name!r}")
+
+
+if not TYPE_CHECKING:
+    # As in the package itself.
+    __getattr__ = _resolve

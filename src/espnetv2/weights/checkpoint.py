@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -29,7 +30,9 @@ from espnetv2.weights.download import matching_entry
 from espnetv2.weights.keys import Layout, StateDict, convert_official, is_official, own_layout
 
 METADATA_KEY = "espnetv2"
+_FIRST = "encoder.level1.conv.weight"
 BEST = "best.safetensors"
+_WIDTHS = (_FIRST, "encoder.level2.down.act.weight")
 # A few official training files hold NumPy scalars (the best score), which torch does not accept by itself.
 _SCALAR = np.float64(0).__reduce__()[0]
 _HARMLESS: list[Any] = [
@@ -40,12 +43,9 @@ _HARMLESS: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
 ]
-OUTPUT_LAYERS: dict[Layout, str] = {
-    "classification": "classifier",
-    "psp": "decoder.classify1.1",
-    "pyramid": "decoder.pool1.expand",
-}
-"""Name of the layer that gives the logits, a row of it for each."""
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,24 +74,50 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if is_exported(path):
         raise UserError(f"{path} is an exported file: name the checkpoint that it was made from")
     tensors, metadata = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    tensors = _unwrapped(path, tensors)
     try:
         official = is_official(tensors)
         state_dict = convert_official(tensors) if official else dict(tensors)
         layout = own_layout(state_dict)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    spec = _recognise(path, layout, state_dict)
+    spec = _recognise(str(path), layout, state_dict)
     state_dict = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state_dict.items()}
-    info = _info(path, metadata, spec, state_dict[f"{OUTPUT_LAYERS[layout]}.weight"].shape[0], official=official)
+    info = _info(path, metadata, spec, _outputs(spec, state_dict), official=official)
     return Checkpoint(path, spec, info, state_dict)
 
 
 def save_checkpoint(state_dict: Mapping[str, Tensor], info: ModelInfo, path: str | Path) -> None:
-    """Write ``.safetensors`` that carries ``info``, whole or not at all."""
+    """Write ``.safetensors`` that carries ``info``, whole or not at all.
+
+    Raises:
+        UserError: ``info`` describes another network, or there is no such folder.
+    """
+    check_described("the state dict", state_dict, info)
+    if not Path(path).parent.is_dir():
+        raise UserError(f'no folder "{Path(path).parent}": make it first')
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state_dict.items()}
     with atomic_path(Path(path)) as partial:
         # save_file would make a file that its owner alone may read.
         partial.write_bytes(save(tensors, metadata={METADATA_KEY: info.model_dump_json()}))
+
+
+def check_described(what: str, state_dict: Mapping[str, Tensor], info: ModelInfo) -> None:
+    """See that a description is of these parameters: of the same model, with as many outputs.
+
+    Raises:
+        UserError: it is not; the message begins with ``what``.
+    """
+    try:
+        spec = _recognise(what, own_layout(state_dict), state_dict)
+    except UserError as error:
+        raise UserError(f"{error}, so its layers have been changed: give create_model other classes instead") from error
+    outputs = _outputs(spec, state_dict)
+    if info.model != spec.name or info.outputs != outputs:
+        raise UserError(
+            f"{what} is of {spec.name} with {outputs} outputs, but described as {info.model} with {info.outputs}: "
+            "name the classes when you create the model, create_model(..., classes=[...])"
+        )
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -146,11 +172,20 @@ def _unwrap(path: Path, content: object) -> StateDict:
     for name, value in tensors.items():
         if not _is_stored(value):
             raise UserError(f'{path} was refused: its parameter "{name}" is larger than what is stored of it')
-    # A training run keeps the network as "model", and what it validates, if that is not the same, as "average".
-    for prefix in ("average.", "model."):
-        if inner := {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}:
-            return inner
     return tensors
+
+
+def _unwrapped(path: Path, tensors: StateDict) -> StateDict:
+    """Without what a training run, ``DistributedDataParallel``, ``torch.compile`` or a module around it puts before names."""
+    prefixes = [name.removesuffix(_FIRST) for name in tensors if name.endswith(f".{_FIRST}")]
+    if not prefixes or _FIRST in tensors:
+        return tensors
+    # A training run keeps the network as "model", and what it validates, if that is not the same, as "average".
+    known = [prefix for prefix in ("average.", "model.") if prefix in prefixes]
+    if not known and len(prefixes) > 1:
+        raise UserError(f"{path} holds several networks ({', '.join(prefixes)}): save the state_dict() of one")
+    prefix = (known or prefixes)[0]
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _is_stored(tensor: Tensor) -> bool:
@@ -160,24 +195,35 @@ def _is_stored(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def _recognise(path: Path, layout: Layout, state_dict: StateDict) -> ModelSpec:
-    needed = ("encoder.level1.conv.weight", "encoder.level2.down.act.weight", f"{OUTPUT_LAYERS[layout]}.weight")
+def _recognise(what: str, layout: Layout, state_dict: Mapping[str, Tensor]) -> ModelSpec:
+    """The model whose widths these are."""
+    decoder = None if layout == "classification" else layout
+    specs = [spec for spec in MODELS.values() if spec.decoder == decoder]
+    needed = (*_WIDTHS, f"{specs[0].output_layer}.weight")
     for name in needed:
         if name not in state_dict or 0 in (state_dict[name].ndim, state_dict[name].numel()):
-            raise UserError(f'{path} is incomplete: it has no parameter "{name}"')
-    decoder = None if layout == "classification" else layout
-    found = state_dict[needed[0]].shape[0], state_dict[needed[1]].shape[0]
-    for spec in MODELS.values():
+            raise UserError(f'{what} is incomplete: it has no parameter "{name}"')
+    found = tuple(state_dict[name].shape[0] for name in _WIDTHS)
+    for spec in specs:
         shape = widths(spec.scale)
-        if spec.decoder == decoder and found == (shape.level1, shape.level2):
+        if found == (shape.level1, shape.level2):
             return spec
-    raise UserError(f"{path} is of no known width: its second level has {found[1]} channels")
+    raise UserError(f"{what} is of no known width: its second level has {found[1]} channels")
+
+
+def _outputs(spec: ModelSpec, state_dict: Mapping[str, Tensor]) -> int:
+    return state_dict[f"{spec.output_layer}.weight"].shape[0]
 
 
 def _info(path: Path, metadata: dict[str, str], spec: ModelSpec, outputs: int, *, official: bool) -> ModelInfo:
     if METADATA_KEY in metadata:
         return _own_info(path, metadata[METADATA_KEY], spec, outputs)
     if not official:
+        log.warning(
+            "%s does not say what its classes are and how images were prepared for it, so the usual way is taken: "
+            "espnetv2.weights.save_checkpoint writes that beside the weights",
+            path,
+        )
         return generic_info(spec, outputs)
     same_model = [entry for entry in released() if entry.model == spec.name]
     if entry := matching_entry(path, same_model):

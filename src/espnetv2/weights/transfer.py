@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from espnetv2.errors import UserError
-from espnetv2.factory import is_checkpoint
 from espnetv2.info import ModelInfo
-from espnetv2.models.registry import MODELS, model_spec
-from espnetv2.weights.catalogue import catalogue, find_weights
-from espnetv2.weights.checkpoint import OUTPUT_LAYERS, Checkpoint, load_checkpoint
-from espnetv2.weights.download import fetch
+from espnetv2.models.registry import model_spec
+from espnetv2.weights.checkpoint import Checkpoint
 
 _SHOWN = 5
 
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
     from espnetv2.models.network import Network
 
 
-def start_from(network: Network, info: ModelInfo, weights: str, weights_dir: Path | None) -> str:
+def start_from(network: Network, info: ModelInfo, checkpoint: Checkpoint) -> str:
     """Copy every parameter that has the same name and shape: at least the whole encoder.
 
     Where the classes are others, the last layer gets the rows of those that have the same name. What it gives for all
@@ -32,21 +28,19 @@ def start_from(network: Network, info: ModelInfo, weights: str, weights_dir: Pat
     Args:
         network: copied into.
         info: which model it is, what it is going to learn and how it is going to see pictures.
-        weights: ``model.tag``, a tag of the model, or a checkpoint file; classification weights will do for segmentation.
-        weights_dir: folder in which released files are looked for first.
+        checkpoint: copied from; classification weights will do for segmentation.
 
     Returns:
         a line that says what was copied, and what is unlike before.
 
     Raises:
-        UserError: no such weights, or their encoder is of another width.
+        UserError: the encoder is of another width.
     """
-    checkpoint = _load(info.model, weights, weights_dir)
     own, before = network.state_dict(), checkpoint.info
     same = {n: t for n, t in checkpoint.state_dict.items() if n in own and own[n].shape == t.shape}
     last: dict[str, Tensor] = {}
     if before.classes != info.classes:
-        layer = OUTPUT_LAYERS[model_spec(info.model).decoder or "classification"]
+        layer = model_spec(info.model).output_layer
         for name in (f"{layer}.weight", f"{layer}.bias"):
             same.pop(name, None)
             theirs = checkpoint.state_dict.get(name)
@@ -55,11 +49,11 @@ def start_from(network: Network, info: ModelInfo, weights: str, weights_dir: Pat
     encoder = {name for name in own if name.startswith("encoder.")}
     if not encoder <= same.keys():
         raise UserError(
-            f"{weights} holds {checkpoint.spec.name}, whose encoder does not fit {info.model}: choose the same width"
+            f"{checkpoint.path} holds {checkpoint.spec.name}, whose encoder does not fit {info.model}: choose the same width"
         )
     network.load_state_dict(own | same | last)
     beyond = len(same) - len(encoder)
-    line = f"starting from {weights}: the encoder and {beyond} of {len(own) - len(encoder)} other tensors"
+    line = f"the encoder and {beyond} of {len(own) - len(encoder)} other tensors"
     if last:
         known = [name for name in info.classes if name in before.classes]
         line += f"; of the last layer what belongs to {_listed(known)}" if known else "; no class has the same name"
@@ -80,11 +74,3 @@ def _rows_by_name(own: Tensor, classes: Sequence[str], theirs: Tensor, before: S
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-
-
-def _load(model: str, weights: str, weights_dir: Path | None) -> Checkpoint:
-    if f"{model}.{weights}" in catalogue():
-        return load_checkpoint(fetch(catalogue()[f"{model}.{weights}"], weights_dir))
-    if is_checkpoint(weights) or weights.partition(".")[0] not in MODELS:
-        return load_checkpoint(weights)
-    return load_checkpoint(fetch(find_weights(weights), weights_dir))

@@ -8,8 +8,8 @@ import torch
 from espnetv2 import create_model
 from espnetv2.info import ModelInfo
 from espnetv2.preprocessing import Preprocessing
-from espnetv2.training.initial import start_from
-from espnetv2.weights import save_checkpoint
+from espnetv2.weights import load_checkpoint, save_checkpoint
+from espnetv2.weights.transfer import start_from
 
 LAST = {
     "espnetv2_s0_5": "classifier",
@@ -34,7 +34,7 @@ def test_classes_of_the_same_name_keep_their_rows(model: str, tmp_path: Path) ->
     save_checkpoint(before.state_dict(), described(model, names, 33), tmp_path / "before.safetensors")
     # Other classes, another number of outputs: 34 are as wide within as 33.
     after = create_model(model, num_classes=34)
-    line = start_from(after, described(model, ("road", "car", "sky"), 34), str(tmp_path / "before.safetensors"), None)
+    line = start_from(after, described(model, ("road", "car", "sky"), 34), load_checkpoint(tmp_path / "before.safetensors"))
     old, new = (network.get_submodule(LAST[model]).state_dict() for network in (before, after))
     if old["weight"].shape[1:] != new["weight"].shape[1:]:
         # The decoder "psp" is as wide as its outputs within, too.
@@ -52,7 +52,7 @@ def test_the_same_classes_keep_every_row(tmp_path: Path) -> None:
     model, names = "espnetv2_seg_s0_5", ("sky", "road")
     before, after = create_model(model, num_classes=20), create_model(model, num_classes=20)
     save_checkpoint(before.state_dict(), described(model, names, 20), tmp_path / "before.safetensors")
-    line = start_from(after, described(model, names, 20), str(tmp_path / "before.safetensors"), None)
+    line = start_from(after, described(model, names, 20), load_checkpoint(tmp_path / "before.safetensors"))
     assert "last layer" not in line
     assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
 
@@ -63,7 +63,7 @@ def test_no_class_of_the_same_name(tmp_path: Path) -> None:
         create_model(model, num_classes=2).state_dict(), described(model, ("a", "b"), 2), tmp_path / "before.safetensors"
     )
     after = create_model(model, num_classes=2)
-    assert start_from(after, described(model, ("c", "d"), 2), str(tmp_path / "before.safetensors"), None).endswith(
+    assert start_from(after, described(model, ("c", "d"), 2), load_checkpoint(tmp_path / "before.safetensors")).endswith(
         "; no class has the same name"
     )
     assert not after.get_submodule("classifier").get_parameter("weight").any()
