@@ -18,6 +18,7 @@ def test_a_missing_package_crosses_processes() -> None:
     [
         (MemoryError(), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 5 bytes"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 5 bytes."), True),
         (RuntimeError("CUDA out of memory. Tried to allocate 5 GiB"), True),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
         (RuntimeError("something else"), False),

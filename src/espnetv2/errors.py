@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+_NO_MEMORY = "not enough memory|out of memory|[Cc]an(no|')t allocate memory"
+
 
 class UserError(ValueError):
     """Something given to the program is wrong. The message names the value, the reason and the fix."""
@@ -52,7 +54,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     # torch raises plain RuntimeErrors.
-    return isinstance(error, RuntimeError) and re.search("not enough memory|out of memory", str(error)) is not None
+    return isinstance(error, RuntimeError) and re.search(_NO_MEMORY, str(error)) is not None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

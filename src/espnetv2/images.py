@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +15,12 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from espnetv2.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"})
 """Of pictures that people have and that cannot be decoded here."""
 LARGEST_PIXELS = 500_000_000
+_OF_OTHER_PROGRAMS = {"__MACOSX", "@eaDir"}
+"""Folders of thumbnails and the like that systems leave among images."""
 _TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -91,9 +94,30 @@ def is_picture_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
+def is_own_folder(path: Path) -> bool:
+    """Whether this is a folder that people put images into: not hidden, and not left by a system."""
+    return path.is_dir() and not path.name.startswith(".") and path.name not in _OF_OTHER_PROGRAMS
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, links followed; hidden folders and those that systems leave are left out."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        # A link may lead back up.
+        seen.add(os.path.realpath(place))
+        folders[:] = [
+            name for name in folders if is_own_folder(Path(place, name)) and os.path.realpath(Path(place, name)) not in seen
+        ]
+        found += [Path(place, name) for name in names]
+    return sorted(found)
+
+
 def pictures_in(folder: Path) -> list[Path]:
-    """All pictures below a folder, sorted. The log says how many are left out for want of a decoder."""
-    files = sorted(folder.rglob("*"))
+    """All images below a folder, sorted. The log says how many are left out: for lack of a decoder, or links to nothing."""
+    files = files_below(folder)
+    if broken := [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.exists()]:
+        log.warning("%s: %d links left out that lead nowhere, the first is %s", folder, len(broken), broken[0])
     left = [path.suffix.lower() for path in files if path.suffix.lower() in UNREADABLE_SUFFIXES]
     if left:
         kinds = ", ".join(sorted(set(left)))

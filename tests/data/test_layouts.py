@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from espnetv2.data.dataset import ClassificationData, SegmentationData
+from espnetv2.data.dataset import ClassificationData, SegmentationData, fingerprint
 from espnetv2.data.layouts import open_dataset
 from espnetv2.errors import UserError
 from espnetv2.labels import CAMVID, CITYSCAPES, VOC
@@ -327,3 +328,106 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="is not recognised: name it, one of cityscapes"):
         open_dataset("auto", tmp_path / "empty", "val")
+
+
+@pytest.mark.parametrize("layout", ["camvid", "voc names", "voc paths"])
+def test_files_of_the_same_name_in_several_folders_stay_apart(layout: str, tmp_path: Path) -> None:
+    pictures, masks = ("JPEGImages", "SegmentationClass") if layout != "camvid" else ("val", "valannot")
+    for number, folder in enumerate("ab"):
+        write_picture(tmp_path / pictures / folder / "1.jpg")
+        write_mask(tmp_path / masks / folder / "1.png", [[number, number], [number, number]])
+    if layout != "camvid":
+        line = "JPEGImages/{0}/1.jpg SegmentationClass\\{0}\\1.png" if layout == "voc paths" else "{0}/1"
+        (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+        # As Windows writes it.
+        text = "\r\n".join(line.format(folder) for folder in "ab")
+        (tmp_path / "ImageSets/Segmentation/val.txt").write_bytes(text.encode("utf-8-sig"))
+    data = segmentation("auto", tmp_path)
+    for number, folder in enumerate("ab"):
+        assert data.pairs[number][0].path == tmp_path / pictures / folder / "1.jpg"
+        assert data.mask(number).tolist() == [[number, number], [number, number]]
+
+
+def test_voc_names_with_spaces_and_dots(tmp_path: Path) -> None:
+    for name in ("frame 1", "frame.2"):
+        write_picture(tmp_path / f"JPEGImages/{name}.jpg")
+        write_mask(tmp_path / f"SegmentationClass/{name}.png", [[0, 0], [0, 0]])
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("frame 1\nframe.2\n")
+    assert [picture.path.stem for picture, _ in segmentation("voc", tmp_path).pairs] == ["frame 1", "frame.2"]
+
+
+def test_a_voc_list_that_mixes_paths_and_other_things(tmp_path: Path) -> None:
+    write_picture(tmp_path / "JPEGImages/1.jpg")
+    write_mask(tmp_path / "SegmentationClass/1.png", [[0, 0], [0, 0]])
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    text = "JPEGImages/1.jpg SegmentationClass/1.png\nJPEGImages/2.jpg SegmentationClass/2.png\n"
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_text(text)
+    with pytest.raises(UserError, match=r'"JPEGImages/2\.jpg SegmentationClass/2\.png" is not a pair of files below'):
+        open_dataset("voc", tmp_path, "val")
+
+
+@pytest.mark.parametrize("layout", ["camvid", "voc"])
+def test_classes_of_ones_own_in_the_layout_of_a_known_data_set(layout: str, tmp_path: Path) -> None:
+    pictures, masks = ("val", "valannot") if layout == "camvid" else ("JPEGImages", "SegmentationClass")
+    write_picture(tmp_path / pictures / "1.jpg")
+    write_mask(tmp_path / masks / "1.png", [[0, 1], [1, 255]])
+    if layout == "voc":
+        (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+        (tmp_path / "ImageSets/Segmentation/val.txt").write_text("1\n")
+    (tmp_path / "dataset.yaml").write_text("classes: [ground, thing]")
+    data = segmentation("auto", tmp_path)
+    assert (data.layout, data.labels.classes) == (layout, ("ground", "thing"))
+    assert data.mask(0).tolist() == [[0, 1], [1, 255]]
+
+
+def test_a_split_without_pictures(tmp_path: Path) -> None:
+    write_picture(tmp_path / "JPEGImages/1.jpg")
+    write_mask(tmp_path / "SegmentationClass/1.png", [[0, 0], [0, 0]])
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("\n")
+    with pytest.raises(UserError, match=r'the split "val" of .* has no pictures: fill its list'):
+        open_dataset("auto", tmp_path, "val")
+
+
+def test_links_are_followed_and_what_systems_leave_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "data"
+    for name in ("cat/1.jfif", "cat/.ipynb_checkpoints/1-checkpoint.png", "dog/@eaDir/2.jpg", "dog/2.jpg", "__MACOSX/3.jpg"):
+        (root / "val" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(2, 2).save(root / "val" / name, "JPEG" if name.endswith(".jfif") else None)
+    write_picture(tmp_path / "elsewhere/4.jpg")
+    (root / "val/dog/more").symlink_to(tmp_path / "elsewhere")
+    (root / "val/dog/back").symlink_to(root / "val/dog")
+    (root / "val/dog/gone.jpg").symlink_to(tmp_path / "absent.jpg")
+    data = open_dataset("imagefolder", root, "val")
+    assert isinstance(data, ClassificationData)
+    assert data.labels.classes == ("cat", "dog")
+    assert [(picture.path.name, index) for picture, index in data.items] == [("1.jfif", 0), ("2.jpg", 1), ("4.jpg", 1)]
+    assert "1 links left out that lead nowhere" in caplog.text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_a_class_folder_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    for name in (b"caf\xe9", b"tea"):
+        write_picture(tmp_path / "val" / os.fsdecode(name) / "1.jpg")
+    with pytest.raises(UserError, match=r'the class "caf\\udce9" has a name that is not UTF-8: rename'):
+        open_dataset("imagefolder", tmp_path, "val")
+
+
+def test_the_png_is_taken_of_two_masks(tmp_path: Path) -> None:
+    write_picture(tmp_path / "images/val/1.jpg")
+    write_mask(tmp_path / "masks/val/1.png", [[0, 1], [1, 0]])
+    picture(2, 2).save(tmp_path / "masks/val/1.webp")
+    (tmp_path / "dataset.yaml").write_text("classes: [ground, thing]")
+    assert segmentation("auto", tmp_path).pairs[0][1].path.suffix == ".png"
+
+
+def test_a_fingerprint_is_of_names_and_not_of_places(tmp_path: Path) -> None:
+    splits = {}
+    for place, names in (("a", "12"), ("b", "12"), ("c", "13")):
+        for name in names:
+            write_picture(tmp_path / place / "val" / f"{name}.jpg")
+            write_mask(tmp_path / place / "valannot" / f"{name}.png", [[0, 1], [1, 0]])
+        splits[place] = segmentation("camvid", tmp_path / place)
+    assert fingerprint(splits["a"]) == fingerprint(splits["b"]) != fingerprint(splits["c"])
+    assert fingerprint(splits["a"], splits["c"]) != fingerprint(splits["c"], splits["a"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -368,6 +369,48 @@ def test_a_run_is_not_written_over_or_changed(shapes: Path, tmp_path: Path) -> N
     # What a run computes does not depend on these two.
     run_small(shapes, tmp_path / "run", "epochs=1", "workers=1", "checkpoint_steps=7", resume=True)
     assert (tmp_path / "run/metrics.csv").read_text() == before
+
+
+def test_a_run_goes_on_with_the_pictures_that_it_was_started_with(shapes: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(shapes, data)
+    run_small(data, tmp_path / "run", "epochs=1")
+    data.rename(tmp_path / "moved")
+    run_small(tmp_path / "moved", tmp_path / "run", "epochs=1", resume=True)
+    for folder, suffix in (("images", ".jpg"), ("masks", ".png")):
+        first = min((tmp_path / "moved" / folder / "val").iterdir())
+        first.rename(first.with_name(f"other{first.suffix or suffix}"))
+    with pytest.raises(UserError, match="was started with other pictures"):
+        run_small(tmp_path / "moved", tmp_path / "run", "epochs=1", resume=True)
+
+
+def test_a_plot_that_fails_does_not_cost_the_run(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("no such font")
+
+    for name in ("plot_curves", "draw_samples", "_plot_confusion"):
+        monkeypatch.setattr(f"espnetv2.training.keeper.{name}", fails)
+    best = run_small(shapes, tmp_path / "run", "epochs=1")
+    assert best.is_file()
+    assert (tmp_path / "run/last.ckpt").is_file()
+    assert caplog.text.count("could not be drawn (ValueError: no such font)") == 3
+
+
+def test_what_an_attempt_that_failed_early_leaves_is_no_obstacle(shapes: Path, tmp_path: Path) -> None:
+    # As wide as one value per channel: normalisation cannot learn from that.
+    with pytest.raises(UserError, match="needs more than one value per channel"):
+        run_small(shapes, tmp_path / "run", "epochs=1", "batch_size=1", "input_size=16x16")
+    assert [path.name for path in (tmp_path / "run").glob("recipe.yaml")] == ["recipe.yaml"]
+    assert run_small(shapes, tmp_path / "run", "epochs=1", resume=True).is_file()
+
+
+def test_a_recipe_of_the_users_is_not_written_over(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("# mine")
+    with pytest.raises(UserError, match=r"recipe\.yaml would be replaced, which no run has written: choose another --out"):
+        run_small(shapes, tmp_path, "epochs=1")
+    assert (tmp_path / "recipe.yaml").read_text() == "# mine"
 
 
 @pytest.mark.parametrize(

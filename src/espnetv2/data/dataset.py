@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +105,11 @@ class SegmentationData:
             expected = side * self.mask_scale
             # A stated factor rounds to whole pixels in either direction.
             if abs(found - expected) > (0 if exact else max(1.0, SIZE_TOLERANCE * expected)):
+                turned = mask == (picture[1], picture[0])
                 advice = (
-                    "make them the same size, or state the factor with --mask-scale (to train, --set mask_scale=0.5, say)"
+                    "one of them is turned, perhaps by its EXIF orientation, which is applied here: save both upright"
+                    if exact and turned
+                    else "make them the same size, or state the factor with --mask-scale (to train, --set mask_scale=0.5, say)"
                     if exact
                     else f"by the stated factor it is to be {self.mask_scale * picture[0]:g}x{self.mask_scale * picture[1]:g}"
                 )
@@ -135,3 +139,13 @@ class ClassificationData:
 
 
 LabelledData = SegmentationData | ClassificationData
+
+
+def fingerprint(*splits: LabelledData) -> str:
+    """A number that tells which pictures, by their files' names, splits hold, wherever their folder lies."""
+    found = hashlib.sha256()
+    for data in splits:
+        items = data.pairs if isinstance(data, SegmentationData) else data.items
+        found.update("\0".join(Path(picture.name).name for picture, _ in items).encode(errors="surrogateescape"))
+        found.update(b"\1")
+    return found.hexdigest()[:16]

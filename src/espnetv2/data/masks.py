@@ -62,6 +62,9 @@ class MaskCodec:
                     mask = mask.getchannel(0)
                 kinds = _COLOUR_MODES if self.colours is None else _COLOUR_MODES | _GREY_MODES
                 colourful = mask.mode in kinds
+                if mask.mode == "1" and not colourful and 1 not in self.values and 255 in self.values:
+                    # Black and white, which are 0 and 255 wherever they have more than one bit.
+                    mask = mask.convert("L")
                 pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
         except UnidentifiedImageError as error:
             raise UserError(f"{name}: the mask is damaged or no picture") from error
@@ -92,6 +95,8 @@ class MaskCodec:
             isinstance(value, tuple) and len(set(value)) == 1 and value[0] <= len(self.values) for value in unknown
         ):
             return "these look like class numbers: write  rgb_masks: false  in dataset.yaml if the palette is only for drawing"
+        if self.colours is not None:
+            return f"{self.hint}, or write  rgb_masks: false  there if the palette is only for drawing"
         return self.hint
 
     @cached_property

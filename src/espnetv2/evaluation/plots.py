@@ -52,8 +52,9 @@ def plot_confusion(metrics: Metrics, path: Path) -> None:
     image = axes.imshow(shares, vmin=0, vmax=100, cmap="Blues")
     figure.colorbar(image, label="share of the label's pixels or pictures, %", shrink=0.8)
     if count <= MOST_NAMES:
-        axes.set_xticks(range(count), metrics.classes, rotation=90)
-        axes.set_yticks(range(count), metrics.classes)
+        # Names as they are: between dollars, matplotlib would read formulae.
+        axes.set_xticks(range(count), metrics.classes, rotation=90, parse_math=False)
+        axes.set_yticks(range(count), metrics.classes, parse_math=False)
         for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
             colour = "white" if shares[row, column] > 55 else "black"
             axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=7, color=colour)
@@ -73,13 +74,14 @@ def plot_per_class(metrics: Metrics, path: Path) -> None:
     _bars(axes, [name for _, name in known], [value for value, _ in known])
     title = f"mIoU {report['miou']:.1f} %" if segmentation else f"top-1 {report['top1']:.1f} %"
     absent = f"   (not occurring: {', '.join(missing)})" if missing else ""
-    axes.set(xlim=(0, 108), xlabel="IoU, %" if segmentation else "accuracy, %", title=title + absent)
+    axes.set(xlim=(0, 108), xlabel="IoU, %" if segmentation else "accuracy, %")
+    axes.set_title(title + absent, parse_math=False)
     save_figure(figure, path)
 
 
 def _bars(axes: Axes, names: Sequence[str], values: Sequence[float]) -> None:
     bars = axes.barh(range(len(values)), values, color="#3b7dd8")
-    axes.set_yticks(range(len(values)), names)
+    axes.set_yticks(range(len(values)), names, parse_math=False)
     axes.invert_yaxis()
     axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

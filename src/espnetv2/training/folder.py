@@ -12,12 +12,15 @@ from typing import Any
 
 import torch
 
+from espnetv2.data.layouts.common import read_text
 from espnetv2.errors import UserError
 from espnetv2.files import PARTIAL, atomic_path
 from espnetv2.info import ModelInfo
 from espnetv2.training.recipe import Recipe, differences, parse_recipe
 
 INFO_KEY = "espnetv2"
+_WRITTEN = "# The recipe of this run, every key in place; written by espnetv2 train.\n"
+_FAILED_WRITES = ("No space", "file write failed", "unexpected pos", "PytorchStreamWriter failed")
 Row = dict[str, float]
 
 
@@ -47,7 +50,11 @@ class RunFolder:
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the resolved recipe."""
         with writing(self.path), atomic_path(self.recipe) as path:
-            path.write_text(recipe.to_yaml(), encoding="utf-8")
+            path.write_text(_WRITTEN + recipe.to_yaml(), encoding="utf-8")
+
+    def holds_a_foreign_recipe(self) -> bool:
+        """Whether there is a recipe that somebody has written, and not a run."""
+        return self.recipe.is_file() and not self.last.exists() and not read_text(self.recipe).startswith(_WRITTEN)
 
     def check_recipe(self, recipe: Recipe) -> None:
         """See that ``recipe`` is the one that the run was started with.
@@ -57,7 +64,7 @@ class RunFolder:
         """
         if not self.recipe.is_file():
             return
-        before = parse_recipe(self.recipe.read_text("utf-8"), str(self.recipe))
+        before = parse_recipe(read_text(self.recipe), str(self.recipe))
         if changed := differences(before, recipe):
             raise UserError(
                 f"the recipe is not the one of {self.path} ({'; '.join(changed)}): use it as it was, or another --out"
@@ -147,9 +154,10 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # torch reports a failed write as a RuntimeError.
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error) or "file write failed" in str(error)
-        if isinstance(error, RuntimeError) and not full:
+        # torch reports a failed write as a RuntimeError, of which the reason is lost.
+        failed = isinstance(error, RuntimeError) and any(text in str(error) for text in _FAILED_WRITES)
+        full = getattr(error, "errno", None) == errno.ENOSPC or failed
+        if isinstance(error, RuntimeError) and not failed:
             raise
         reason = "the disk is full" if full else str(error)
         raise UserError(

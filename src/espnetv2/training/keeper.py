@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -12,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from espnetv2.data.dataset import LabelledData
+from espnetv2.errors import kind_and_first_line
 from espnetv2.info import ModelInfo
 from espnetv2.training.folder import MetricsFile, Row, RunFolder, writing
 from espnetv2.training.module import LOSS_CHECK_STEPS, TrainingModule
@@ -21,7 +25,9 @@ from espnetv2.training.recipe import Recipe
 from espnetv2.weights.checkpoint import save_checkpoint
 
 FLUSH_STEPS = 10
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
+log = logging.getLogger(__name__)
+# A lost connection hangs up; Windows knows no such signal.
+_STOPPING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP") if name in signal.Signals.__members__)
 
 
 class StoppedError(Exception):
@@ -37,7 +43,7 @@ class StoppedError(Exception):
 
 
 class StopSignal:
-    """Remembers a SIGTERM or a Ctrl-C instead of dying of it; a second Ctrl-C is not waited with. A context manager.
+    """Remembers a SIGTERM, a SIGHUP or a Ctrl-C instead of dying of it; a second Ctrl-C is not waited with. A context manager.
 
     Attributes:
         received: number of the signal, or None.
@@ -187,10 +193,12 @@ class Keeper(pl.Callback):
             info = self._info.model_copy(update={"metrics": {name: round(value, 4) for name, value in figures.items()}})
             with writing(self._folder.path):
                 save_checkpoint(module.evaluated.state_dict(), info, self._folder.best)
+            with _drawing("confusion matrix"):
                 _plot_confusion(metrics, self._folder)
         self._progress.validated(row, module.recipe.metric, self._best_figure)
-        with writing(self._folder.path):
+        with _drawing("learning curves"):
             plot_curves(self._metrics.rows, module.recipe.metric, self._folder.curves)
+        with _drawing("samples"):
             self._folder.samples.mkdir(exist_ok=True)
             draw_samples(module, self._val, self._info, self._folder.samples / f"epoch_{epoch:04d}.jpg")
 
@@ -219,6 +227,15 @@ class Keeper(pl.Callback):
 
     def _stopped(self) -> StoppedError:
         return StoppedError(self._stop.received or signal.SIGTERM)
+
+
+@contextmanager
+def _drawing(what: str) -> Iterator[None]:
+    """No plot is worth a run: whatever becomes of one, the training goes on."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("the %s could not be drawn (%s)", what, kind_and_first_line(error))
 
 
 def _is_validated(epochs: int, recipe: Recipe) -> bool:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from espnetv2.data.dataset import LabelledData
+from espnetv2.data.dataset import LabelledData, fingerprint
 from espnetv2.errors import UserError
 from espnetv2.labels import IGNORE
 from espnetv2.metrics import ClassificationMetrics, Metrics, SegmentationMetrics
@@ -270,6 +270,7 @@ class TrainingModule(pl.LightningModule):
             "precision": self.trainer.precision_plugin.state_dict(),
             "step": self.step,
             "pictures": len(self._train_data),
+            "data": fingerprint(self._train_data, self._val_data),
         }
 
     def restore_networks(self, kept: dict[str, Any]) -> None:

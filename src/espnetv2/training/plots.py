@@ -75,7 +75,8 @@ def draw_samples(module: TrainingModule, data: LabelledData, info: ModelInfo, pa
 
 
 def _row(data: LabelledData, index: int, picture: Image.Image, logits: torch.Tensor, info: ModelInfo) -> Image.Image:
-    small = picture.resize((WIDTH, max(1, round(picture.height * WIDTH / picture.width))))
+    # Of panoramas on end, which a JPEG file could not hold, too much need not be seen.
+    small = picture.resize((WIDTH, min(2 * WIDTH, max(1, round(picture.height * WIDTH / picture.width)))))
     if not isinstance(data, SegmentationData):
         best, probability = top_classes(logits, len(info.classes), 1)[0]
         label = info.classes[data.items[index][1]]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from espnetv2.data.layouts.common import read_text
 from espnetv2.errors import UserError, nearest, validation_message
 from espnetv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Triple, parse_size
 
@@ -34,6 +35,14 @@ _OTHERWISE_CALLED = {
     "ema": "ema_decay",
 }
 """What other programs call a key."""
+_ONLY_OF_THE_OTHER: dict[str, tuple[str, ...]] = {
+    "classification": (
+        *("shrink_to", "mask_scale", "loss.auxiliary", "loss.jaccard", "loss.ohem", "loss.ohem_keep"),
+        *("augmentation.scale_of", "augmentation.log_scale"),
+    ),
+    "segmentation": tuple(f"augmentation.{name}" for name in ("aspect", "trivial_augment", "erase", "mixup", "cutmix")),
+}
+"""Keys that only the other task has a use for."""
 _COMPUTES_NOTHING = {"workers", "checkpoint_steps"}
 
 
@@ -132,7 +141,7 @@ class Recipe(_Part):
     batch_size: Count
     """Pictures per optimizer step, over all devices and accumulated batches together."""
     lr: Positive
-    seed: Annotated[int, Field(ge=0)] = 1882
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1882
     input_size: str
     """Size of the network's input, WIDTHxHEIGHT."""
     train_size: str | None = None
@@ -190,10 +199,13 @@ class Recipe(_Part):
             raise ValueError(
                 "optimizer.nesterov looks ahead by the momentum, which is 0: set optimizer.momentum, or leave it out"
             )
-        if self.task == "classification" and self.loss.jaccard:
-            raise ValueError(f"loss.jaccard is {self.loss.jaccard}: classification has no regions to overlap, so leave it out")
-        if self.task == "classification" and self.shrink_to is not None:
-            raise ValueError(f"shrink_to is {self.shrink_to}: classification takes pictures as they are, so leave it out")
+        for key in _ONLY_OF_THE_OTHER[self.task]:
+            part, _, name = key.rpartition(".")
+            place = getattr(self, part) if part else self
+            if (value := getattr(place, name)) != type(place).model_fields[name].default:
+                raise ValueError(f"{key} is {value}, which does nothing for {self.task}: leave it out")
+        if self.task == "classification" and (most := self.augmentation.scale[1]) > 1:
+            raise ValueError(f"augmentation.scale goes up to {most}, but it is a share of the picture's area here: at most 1")
         for name in ("scale", "aspect"):
             low, high = getattr(self.augmentation, name)
             if low > high:
@@ -288,10 +300,7 @@ def differences(before: Recipe, after: Recipe) -> list[str]:
 def _read(name: str) -> str:
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        try:
-            return path.read_text("utf-8")
-        except OSError as error:
-            raise UserError(f'recipe "{name}" cannot be read ({error.strerror})') from error
+        return read_text(path)
     known = list_recipes()
     if name not in known:
         raise UserError(f'no recipe "{name}": {nearest(name, known)}')
@@ -301,7 +310,7 @@ def _read(name: str) -> str:
 def _apply(content: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals or not key:
-        raise UserError(f'"{change}" is no change: write --set key=value')
+        raise UserError(f'"{change}" is not of the form key=value')
     *parents, last = key.strip().split(".")
     place = content
     for parent in parents:

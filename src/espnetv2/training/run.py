@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from espnetv2 import __version__
 from espnetv2.acceleration.compiler import KernelsUnavailableError
 from espnetv2.acceleration.training import accelerate_training
 from espnetv2.data.check import check_split, differing_classes
-from espnetv2.data.dataset import LabelledData, SegmentationData
+from espnetv2.data.dataset import LabelledData, SegmentationData, fingerprint
 from espnetv2.data.layouts import open_dataset
 from espnetv2.device import choose_device
 from espnetv2.errors import UserError
@@ -98,7 +99,7 @@ def train(
     network, info = _network(recipe, model, training)
     kept = folder.load() if resume and folder.last.is_file() else None
     if kept is not None:
-        _check_same(kept, info, len(training), folder)
+        _check_same(kept, info, training, validation, folder)
     if init is not None and kept is None:
         checkpoint = resolve(init, model=model, weights_dir=weights_dir)
         say(f"starting from {init}: {start_from(network, info, checkpoint)}")
@@ -168,10 +169,17 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
         )
         try:
             trainer.fit(module)
+        except ValueError as error:
+            if "Expected more than 1 value per channel" in str(error):
+                raise UserError(
+                    "batch normalisation needs more than one value per channel, and a single picture leaves just one at this "
+                    "size: set a larger batch_size or input_size"
+                ) from error
+            raise
         except RuntimeError as error:
             if several and "closed by peer" in str(error):
                 raise UserError("another process of this run has stopped: its own message says why") from error
-            if "DataLoader worker" in str(error):
+            if re.search(r"DataLoader worker \(pid", str(error)):
                 raise UserError(
                     "a process that prepares pictures has died, as for want of memory (or of /dev/shm, in a container): go on "
                     "with the same command, fewer of them (--set workers=0 for none) and --resume"
@@ -217,29 +225,34 @@ def _process_rank() -> int:
 
 
 def _check_folder(folder: RunFolder, recipe: Recipe, say: Say, *, resume: bool, first: bool) -> None:
+    if first and folder.best.exists() and not folder.last.exists():
+        raise UserError(
+            f"{folder.path} has best.safetensors but no last.ckpt to go on from: start from the weights with --init, "
+            "in another --out"
+        )
+    if first and folder.holds_a_foreign_recipe():
+        raise UserError(f"{folder.recipe} would be replaced, which no run has written: choose another --out")
     if resume:
-        if first and folder.best.exists() and not folder.last.exists():
-            raise UserError(
-                f"{folder.path} has best.safetensors but no last.ckpt to go on from: start from the weights with --init, "
-                "in another --out"
-            )
         if first and not folder.last.exists():
             say(f"there is no run in {folder.path} yet: starting one")
-        folder.check_recipe(recipe)
-    elif first and (folder.last.exists() or folder.best.exists()):
+        if folder.last.exists():
+            folder.check_recipe(recipe)
+    elif first and folder.last.exists():
         raise UserError(
             f"{folder.path} holds a run already: go on with it by the same command and --resume, or choose another --out"
         )
 
 
-def _check_same(kept: dict[str, Any], info: ModelInfo, count: int, folder: RunFolder) -> None:
-    """See that the run that is gone on with had the same model, classes, recipe and number of pictures."""
+def _check_same(
+    kept: dict[str, Any], info: ModelInfo, training: LabelledData, validation: LabelledData, folder: RunFolder
+) -> None:
+    """See that the run that is gone on with had the same model, classes, recipe and pictures."""
     before = ModelInfo.model_validate_json(kept[INFO_KEY])
     pairs: list[tuple[str, object, object]] = [
         ("model", before.model, info.model),
         ("classes", before.classes, info.classes),
         ("outputs", before.outputs, info.outputs),
-        ("training pictures", kept["pictures"], count),
+        ("training pictures", kept["pictures"], len(training)),
     ]
     if changed := differences(Recipe.model_validate(before.recipe), Recipe.model_validate(info.recipe)):
         raise UserError(
@@ -250,6 +263,11 @@ def _check_same(kept: dict[str, Any], info: ModelInfo, count: int, folder: RunFo
             raise UserError(
                 f"{folder.path} was started with other {name} ({old} before, {new} now): use the same, or another --out"
             )
+    # Runs of earlier versions have kept none.
+    if kept.get("data", now := fingerprint(training, validation)) != now:
+        raise UserError(
+            f"{folder.path} was started with other pictures (their files have other names): use the same, or another --out"
+        )
 
 
 def _accelerator(hardware: Hardware) -> str:

@@ -43,7 +43,8 @@ def open_dataset(layout: str, root: str | Path, split: str, *, mask_scale: float
         mask_scale: sides of the masks over those of their pictures.
 
     Raises:
-        UserError: no such layout, folder or split, a picture without a label, or a layout that is not recognised.
+        UserError: no such layout, folder or split, a split without pictures, a picture without a label, or a layout that is not
+            recognised.
     """
     folder = Path(root)
     if not folder.is_dir():
@@ -53,6 +54,12 @@ def open_dataset(layout: str, root: str | Path, split: str, *, mask_scale: float
     elif layout not in LAYOUTS:
         raise UserError(f'no data set layout "{layout}": {nearest(layout, LAYOUTS)}')
     data = LAYOUTS[layout].open(folder, split)
+    if not len(data):
+        raise UserError(f'the split "{split}" of {folder} has no pictures: fill its list, or name another split')
+    for name in data.labels.classes:
+        shown = name.encode(errors="backslashreplace").decode()
+        if shown != name:
+            raise UserError(f'the class "{shown}" has a name that is not UTF-8: rename its folder')
     if isinstance(data, SegmentationData) and mask_scale != data.mask_scale:
         return SegmentationData(data.layout, data.split, data.labels, data.pairs, data.codec, mask_scale)
     return data

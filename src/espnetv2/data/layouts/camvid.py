@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData
-from espnetv2.data.layouts.common import masks_in, pair, pictures_below, split_folder
+from espnetv2.data.layouts.common import keyed, pair, split_folder
+from espnetv2.data.layouts.description import described
 from espnetv2.data.masks import index_codec
 from espnetv2.labels import CAMVID
 
@@ -18,9 +19,9 @@ def matches(root: Path) -> bool:
 
 
 def open_split(root: Path, split: str) -> SegmentationData:
-    """One split; the value 11 is "void" and no class."""
-    pictures = [(path.stem, path) for path in pictures_below(split_folder(root, split))]
+    """One split; the value 11 is "void" and no class. ``dataset.yaml``, where there is one, names other classes."""
+    pictures = sorted(keyed(split_folder(root, split)).items())
     folder = split_folder(root, f"{split}annot")
-    masks = masks_in(folder)
     codec = index_codec(len(CAMVID.classes), ignore=(VOID, 255), hint="CamVid masks hold 0 to 10, and 11 for void")
-    return SegmentationData("camvid", split, CAMVID, pair(pictures, masks, folder), codec)
+    labels, codec = described(root, CAMVID, codec)
+    return SegmentationData("camvid", split, labels, pair(pictures, keyed(folder), folder), codec)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from espnetv2.data.dataset import Blob, file_blob
 from espnetv2.errors import UserError, nearest
-from espnetv2.images import is_picture_file, pictures_in
+from espnetv2.images import files_below, is_picture_file, pictures_in
 
 _OF_PICTURES = {"images", "image", "imgs", "img", "jpegimages"}
 _OF_MASKS = {"masks", "mask", "labels", "label", "annotations", "segmentationclass"}
@@ -17,10 +17,11 @@ def read_text(path: Path) -> str:
     """The content of a text file.
 
     Raises:
-        UserError: it cannot be read, or is no UTF-8.
+        UserError: it cannot be read, or is not UTF-8.
     """
     try:
-        return path.read_text("utf-8")
+        # Programs on Windows put a byte order mark before it.
+        return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as UTF-8 text ({error}): save it as such") from error
 
@@ -59,9 +60,21 @@ def pictures_below(folder: Path) -> list[Path]:
 
 def masks_in(folder: Path, ending: str = "") -> dict[str, Path]:
     """Mask files in a folder by name, without ``ending`` and suffix; of two of a name the .png, which loses nothing."""
-    paths = (path for path in folder.rglob(f"*{ending}.*") if is_picture_file(path) and path.stem.endswith(ending))
-    ordered = sorted(paths, key=lambda path: (path.suffix.lower() == ".png", path))
-    return {path.stem.removesuffix(ending): path for path in ordered}
+    paths = [path for path in files_below(folder) if is_picture_file(path) and path.stem.endswith(ending)]
+    return {path.stem.removesuffix(ending): path for path in _png_last(paths)}
+
+
+def keyed(folder: Path) -> dict[str, Path]:
+    """All images below a folder by their path in it, without suffix; of two of a name the .png.
+
+    Raises:
+        UserError: there are none.
+    """
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in _png_last(pictures_below(folder))}
+
+
+def _png_last(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: (path.suffix.lower() == ".png", path))
 
 
 def pair(pictures: Iterable[tuple[str, Path]], masks: Mapping[str, Path], where: Path) -> list[tuple[Blob, Blob]]:

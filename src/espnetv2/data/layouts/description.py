@@ -87,6 +87,14 @@ def read_description(root: Path) -> Description:
     return description
 
 
+def described(root: Path, labels: Labels, codec: MaskCodec) -> tuple[Labels, MaskCodec]:
+    """The classes and masks of ``dataset.yaml`` where there is one, else those given."""
+    if not (root / FILE).is_file():
+        return labels, codec
+    description = read_description(root)
+    return description.labels(), description.codec()
+
+
 def _check_ignored(path: Path, description: Description) -> None:
     """See that no class is left out and learnt at once."""
     names = dict(zip(description.class_values(), description.labels().classes, strict=True))

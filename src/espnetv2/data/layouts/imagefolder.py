@@ -7,7 +7,7 @@ from pathlib import Path
 from espnetv2.data.dataset import ClassificationData, file_blob
 from espnetv2.data.layouts.common import looks_segmented, pictures_below, split_folder
 from espnetv2.errors import UserError
-from espnetv2.images import IMAGE_SUFFIXES
+from espnetv2.images import IMAGE_SUFFIXES, is_own_folder
 from espnetv2.labels import IMAGENETTE_NAMES, Labels
 
 
@@ -23,7 +23,7 @@ def open_split(root: Path, split: str) -> ClassificationData:
         UserError: fewer than two classes, or a class without pictures.
     """
     folder = split_folder(root, split)
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = sorted(path for path in folder.iterdir() if is_own_folder(path))
     if len(classes) < 2:
         raise UserError(f"{folder} has {len(classes)} class folders: at least two are needed, one per class")
     items = [(file_blob(path), index) for index, home in enumerate(classes) for path in pictures_below(home)]

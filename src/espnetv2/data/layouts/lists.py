@@ -57,11 +57,11 @@ def _classes(root: Path, mask: str) -> tuple[Labels, MaskCodec]:
 
 
 def _names(line: str) -> list[str]:
-    return [name.strip().lstrip("/") for name in line.split(",")]
+    return [name.strip().replace("\\", "/").lstrip("/") for name in line.split(",")]
 
 
 def _is_list(path: Path) -> bool:
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         names = _names(file.readline())
     # A comma is in many a text.
     return len(names) == 2 and all(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from espnetv2.data.dataset import SegmentationData
-from espnetv2.data.layouts.common import masks_in, pair, pictures_below, read_text, split_folder
+from espnetv2.data.dataset import SegmentationData, file_blob
+from espnetv2.data.layouts.common import keyed, pair, read_text, split_folder
+from espnetv2.data.layouts.description import FILE, described
 from espnetv2.data.masks import MaskCodec, index_codec
 from espnetv2.errors import UserError, nearest
+from espnetv2.images import IMAGE_SUFFIXES
 from espnetv2.labels import VOC
 
 AUGMENTED = "trainaug"
@@ -31,13 +34,41 @@ def open_split(root: Path, split: str) -> SegmentationData:
     if not path.is_file():
         there = sorted(file.stem for file in lists.glob("*.txt"))
         raise UserError(f'no split "{split}": there is no file {path}' + (f"; {nearest(split, there)}" if there else ""))
-    # Some lists hold names, others pairs of paths.
-    names = [Path(line.split()[0]).stem for line in read_text(path).splitlines() if line.strip()]
+    lines = [line.strip().replace("\\", "/") for line in read_text(path).splitlines() if line.strip()]
     folder = home / ("SegmentationClassAug" if split == AUGMENTED else "SegmentationClass")
-    known = {file.stem: file for file in pictures_below(split_folder(home, "JPEGImages"))}
+    labels, codec = described(home if (home / FILE).is_file() else root, VOC, voc_codec())
+    # Some lists hold pairs of paths, others names.
+    named = [_paths(home, line) for line in lines]
+    if pairs := [(file_blob(found[0]), file_blob(found[1])) for found in named if found is not None]:
+        if len(pairs) < len(lines):
+            odd = lines[named.index(None)]
+            raise UserError(f'{path} names images and masks by their paths, but "{odd}" is not a pair of files below {home}')
+        return SegmentationData("voc", split, labels, pairs, codec)
+    known = keyed(split_folder(home, "JPEGImages"))
+    names = [_name(line, known) for line in lines]
     # One that is missing is told when it is read, with its name.
     pictures = [(name, known.get(name, home / "JPEGImages" / f"{name}.jpg")) for name in names]
-    return SegmentationData("voc", split, VOC, pair(pictures, masks_in(folder), folder), voc_codec())
+    return SegmentationData("voc", split, labels, pair(pictures, keyed(folder), folder), codec)
+
+
+def _paths(home: Path, line: str) -> tuple[Path, Path] | None:
+    """The image and the mask that a line names by their paths, or None where it does not."""
+    names = line.split()
+    if len(names) != 2:
+        return None
+    picture, mask = (home / name.lstrip("/") for name in names)
+    return (picture, mask) if picture.is_file() and mask.is_file() else None
+
+
+def _name(line: str, known: Mapping[str, Path]) -> str:
+    """What a line calls an image and its mask, below their folders and without suffix."""
+    for text in (line, line.split()[0]):
+        name = text.lstrip("/").removeprefix("JPEGImages/")
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            name = Path(name).with_suffix("").as_posix()
+        if name in known:
+            return name
+    return line.split()[0]
 
 
 def _home(root: Path) -> Path:

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from espnetv2.info import generic_info
+from espnetv2.models.registry import model_spec
+from espnetv2.training.folder import RunFolder
+from espnetv2.training.recipe import load_recipe
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit to the size of files there")
+def test_a_write_that_really_fails_is_told_and_keeps_the_old_state(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save({"step": 1}, generic_info(model_spec("espnetv2_s0_5"), 2))
+    before = folder.last.read_bytes()
+    program = f"""
+import resource
+import torch
+from pathlib import Path
+from espnetv2.errors import UserError
+from espnetv2.info import generic_info
+from espnetv2.models.registry import model_spec
+from espnetv2.training.folder import RunFolder
+info = generic_info(model_spec("espnetv2_s0_5"), 2)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    RunFolder(Path({str(tmp_path)!r})).save({{"weights": torch.zeros(1_000_000)}}, info)
+except UserError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert "make room and go on with the same command and --resume" in done.stdout
+    assert folder.last.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_recipe_that_somebody_has_written_is_told_from_a_runs(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert not folder.holds_a_foreign_recipe()
+    folder.write_recipe(load_recipe("segmentation"))
+    assert not folder.holds_a_foreign_recipe()
+    folder.recipe.write_text("# mine\ntask: segmentation\n")
+    assert folder.holds_a_foreign_recipe()
