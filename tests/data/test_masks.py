@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from espnetv2.data.dataset import SegmentationData, file_blob
+from espnetv2.data.layouts.description import Description
 from espnetv2.data.masks import index_codec
 from espnetv2.errors import UserError
+from espnetv2.labels import generic_labels
 
 
 def tiff(values: object) -> bytes:
@@ -36,3 +40,33 @@ def test_a_mask_is_turned_like_its_picture() -> None:
     exif[0x0112] = 6
     Image.fromarray(np.array([[0, 1, 2]], np.uint8)).save(content, "PNG", exif=exif)
     assert index_codec(3).decode(content.getvalue(), "a.png").tolist() == [[0], [1], [2]]
+
+
+def png(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+def test_a_palette_that_is_for_drawing_only_is_named_as_the_cause() -> None:
+    mask = Image.fromarray(np.array([[0, 1]], np.uint8))
+    mask.putpalette([0, 0, 0, 128, 0, 0])
+    codec = Description(classes=["ground", "thing"], palette=[(0, 0, 0), (255, 0, 0)]).codec()
+    with pytest.raises(
+        UserError, match=r"\(128, 0, 0\): check the classes in dataset\.yaml, or write  rgb_masks: false"
+    ):
+        codec.decode(png(mask), "a.png")
+
+
+def test_black_and_white_of_one_bit_is_0_and_255() -> None:
+    mask = png(Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1"))
+    assert Description(classes={0: "ground", 255: "thing"}).codec().decode(mask, "a.png").tolist() == [[0, 1]]
+    assert index_codec(2).decode(mask, "a.png").tolist() == [[0, 1]]
+
+
+def test_a_mask_that_is_turned_against_its_picture(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((3, 2), np.uint8)).save(tmp_path / "a.png")
+    blob = file_blob(tmp_path / "a.png")
+    data = SegmentationData("masks", "val", generic_labels(2), [(blob, blob)], index_codec(2))
+    with pytest.raises(UserError, match="is 2x3 but its picture 3x2: one of them is turned, perhaps by its EXIF orientation"):
+        data.mask(0, (3, 2))
