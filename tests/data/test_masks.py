@@ -52,9 +52,7 @@ def test_a_palette_that_is_for_drawing_only_is_named_as_the_cause() -> None:
     mask = Image.fromarray(np.array([[0, 1]], np.uint8))
     mask.putpalette([0, 0, 0, 128, 0, 0])
     codec = Description(classes=["ground", "thing"], palette=[(0, 0, 0), (255, 0, 0)]).codec()
-    with pytest.raises(
-        UserError, match=r"\(128, 0, 0\): check the classes in dataset\.yaml, or write  rgb_masks: false"
-    ):
+    with pytest.raises(UserError, match=r"\(128, 0, 0\): check the classes in dataset\.yaml, or write  rgb_masks: false"):
         codec.decode(png(mask), "a.png")
 
 

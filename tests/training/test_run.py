@@ -169,6 +169,20 @@ def test_the_second_ctrl_c_is_not_waited_with() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no such signal here")
+def test_a_lost_connection_stops_a_run_but_not_under_nohup() -> None:
+    for before, expected in ((signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, None)):
+        usual = signal.signal(signal.SIGHUP, before)
+        try:
+            with StopSignal() as stop:
+                stop.take_over()
+                signal.raise_signal(signal.SIGHUP)
+                assert stop.received == expected
+            assert signal.getsignal(signal.SIGHUP) == before
+        finally:
+            signal.signal(signal.SIGHUP, usual)
+
+
 def test_stopped_while_it_validates_it_repeats_one_step(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run_small(shapes, whole, "epochs=1")

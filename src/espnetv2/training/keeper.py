@@ -27,7 +27,8 @@ from espnetv2.weights.checkpoint import save_checkpoint
 FLUSH_STEPS = 10
 log = logging.getLogger(__name__)
 # A lost connection hangs up; Windows knows no such signal.
-_STOPPING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP") if name in signal.Signals.__members__)
+_HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+_STOPPING = (signal.SIGTERM, signal.SIGINT, *([_HANG_UP] if _HANG_UP is not None else []))
 
 
 class StoppedError(Exception):
@@ -61,7 +62,9 @@ class StopSignal:
         """From here on remember, and be the only handler: Lightning's own ends the process before the state is saved."""
         if threading.current_thread() is threading.main_thread():
             for number in _STOPPING:
-                signal.signal(number, self._remember)
+                # Under nohup a run is to outlive its terminal.
+                if number != _HANG_UP or self._before.get(number) != signal.SIG_IGN:
+                    signal.signal(number, self._remember)
 
     def __exit__(self, *_: object) -> None:
         if threading.current_thread() is threading.main_thread():
