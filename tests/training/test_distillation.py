@@ -10,8 +10,9 @@ from espnetv2 import create_model
 from espnetv2.errors import UserError
 from espnetv2.training.distillation import Teacher, load_teacher
 from espnetv2.training.folder import read_metrics
+from espnetv2.training.hardware import Hardware
 from espnetv2.training.recipe import load_recipe
-from espnetv2.training.run import Hardware, train
+from espnetv2.training.run import train
 from helpers import SHAPE_CLASSES, make_shapes
 
 MODEL = "espnetv2_seg_s0_5"

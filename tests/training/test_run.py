@@ -26,12 +26,13 @@ from espnetv2.metrics import SegmentationMetrics
 from espnetv2.models.segmentation import SegmentationModel
 from espnetv2.training.batches import TrainingSet
 from espnetv2.training.folder import read_metrics
+from espnetv2.training.hardware import Hardware
 from espnetv2.training.keeper import StoppedError, StopSignal
 from espnetv2.training.module import TrainingModule, _average_into
 from espnetv2.training.optimizers import normalisation_to_keep
 from espnetv2.training.progress import Progress
 from espnetv2.training.recipe import list_recipes, load_recipe
-from espnetv2.training.run import Hardware, train
+from espnetv2.training.run import train
 from espnetv2.weights import load_checkpoint
 from helpers import SHAPE_CLASSES, Run, make_folders, make_shapes
 

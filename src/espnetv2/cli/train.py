@@ -58,9 +58,9 @@ def train(
     for package in ("lightning", "matplotlib", "tensorboard"):
         if find_spec(package) is None:
             raise MissingPackageError(package, "train", "training")
+    from espnetv2.training.hardware import Hardware
     from espnetv2.training.keeper import StoppedError
     from espnetv2.training.recipe import load_recipe
-    from espnetv2.training.run import Hardware
     from espnetv2.training.run import train as run
 
     def say(line: str) -> None:

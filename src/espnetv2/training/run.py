@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from espnetv2 import __version__
 from espnetv2.acceleration.compiler import KernelsUnavailableError
 from espnetv2.acceleration.training import accelerate_training
 from espnetv2.data.check import check_split, differing_classes
-from espnetv2.data.dataset import LabelledData, SegmentationData, fingerprint
+from espnetv2.data.dataset import LabelledData, SegmentationData
 from espnetv2.data.layouts import open_dataset
-from espnetv2.device import choose_device
 from espnetv2.errors import UserError
 from espnetv2.factory import create_model
 from espnetv2.files import writable_folder
@@ -32,28 +26,17 @@ from espnetv2.info import ModelInfo
 from espnetv2.models.network import Network
 from espnetv2.models.registry import model_spec
 from espnetv2.training.distillation import load_teacher
-from espnetv2.training.folder import INFO_KEY, RunFolder
+from espnetv2.training.folder import RunFolder
+from espnetv2.training.hardware import Arithmetic, Hardware, process_rank
 from espnetv2.training.keeper import Keeper, StopSignal
 from espnetv2.training.losses import weights_from_shares
 from espnetv2.training.module import TrainingModule
-from espnetv2.training.recipe import Recipe, differences
-from espnetv2.training.sync_batch_norm import CPULayerSync
+from espnetv2.training.recipe import Recipe
+from espnetv2.training.resuming import check_folder, check_same
 from espnetv2.weights.resolve import resolve
 from espnetv2.weights.transfer import start_from
 
-Arithmetic = Literal["32-true", "64-true", "bf16-mixed", "16-mixed"]
-Precision = Literal["auto"] | Arithmetic
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a run runs on; it does not change what is computed, but for rounding."""
-
-    device: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    precision: Precision = "auto"
 
 
 def train(
@@ -90,16 +73,16 @@ def train(
     """
     hardware = hardware or Hardware()
     folder = RunFolder(out)
-    first = _process_rank() == 0
+    first = process_rank() == 0
     say = say if first else lambda _: None
-    _check_folder(folder, recipe, say, resume=resume, first=first)
-    accelerator = _accelerator(hardware)
-    _check_batch(recipe, hardware)
+    check_folder(folder, recipe, say, resume=resume, first=first)
+    accelerator = hardware.accelerator()
+    hardware.check_batch(recipe)
     training, validation = _open(recipe, data, say, check=first)
     network, info = _network(recipe, model, training)
     kept = folder.load() if resume and folder.last.is_file() else None
     if kept is not None:
-        _check_same(kept, info, training, validation, folder)
+        check_same(kept, info, training, validation, folder)
     if init is not None and kept is None:
         checkpoint = resolve(init, model=model, weights_dir=weights_dir)
         say(f"starting from {init}: {start_from(network, info, checkpoint)}")
@@ -116,8 +99,8 @@ def train(
     if kept is not None:
         module.restore_networks(kept)
         say(f"going on after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
-    precision = _precision(hardware, accelerator)
-    say(f"training {model} on {hardware.devices * hardware.nodes} {accelerator} device(s), precision {precision}")
+    precision = hardware.arithmetic(accelerator)
+    say(f"training {model} on {hardware.processes} {accelerator} device(s), precision {precision}")
     if module.step < recipe.epochs * module.steps_per_epoch:
         with StopSignal() as stop:
             keeper = Keeper(folder, info, validation, kept, stop)
@@ -130,26 +113,19 @@ def _accelerate(network: Network, recipe: Recipe, hardware: Hardware, accelerato
     if accelerator not in ("cpu", "cuda") or (accelerator == "cpu" and not recipe.channels_last):
         return False
     try:
-        accelerate_training(network, accelerator if accelerator == "cpu" else f"cuda:{_own_gpu(hardware)}")
+        accelerate_training(network, accelerator if accelerator == "cpu" else f"cuda:{hardware.own_gpu()}")
     except KernelsUnavailableError as error:
         say(f"training with torch's own operators, which are slower: {error}")
         return False
     return accelerator == "cpu"
 
 
-def _own_gpu(hardware: Hardware) -> int:
-    """The GPU that was named, or this process's share of several."""
-    index = choose_device(hardware.device).index
-    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
-    return index if index is not None else int(local) % torch.cuda.device_count()
-
-
 def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator: str, precision: Arithmetic) -> None:
-    recipe, several = module.recipe, hardware.devices * hardware.nodes > 1
+    recipe, several = module.recipe, hardware.processes > 1
     with _quiet():
         trainer = pl.Trainer(
             accelerator=accelerator,
-            devices=_devices(hardware),
+            devices=hardware.chosen(),
             num_nodes=hardware.nodes,
             strategy="ddp" if several else "auto",
             precision=precision,
@@ -159,7 +135,7 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
             sync_batchnorm=several and accelerator != "cpu",
-            plugins=_plugins(several=several, accelerator=accelerator),
+            plugins=hardware.plugins(accelerator),
             callbacks=[keeper],
             logger=False,
             enable_checkpointing=False,
@@ -189,12 +165,6 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
             keeper.close()
 
 
-def _plugins(*, several: bool, accelerator: str) -> list[Any]:
-    plugins: list[Any] = [CPULayerSync()] if several and accelerator == "cpu" else []
-    # A run saves its state and stops by itself when the job is ended; requeued, it goes on with --resume.
-    return [*plugins, SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else plugins
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what Lightning says of itself: the run says what matters."""
@@ -210,106 +180,6 @@ def _quiet() -> Iterator[None]:
         yield
     logger.setLevel(before[0])
     fabric.setLevel(before[1])
-
-
-def _process_rank() -> int:
-    """This process's number before Lightning has set anything up."""
-    environment: Any = (
-        SLURMEnvironment()
-        if SLURMEnvironment.detect()
-        else TorchElasticEnvironment()
-        if TorchElasticEnvironment.detect()
-        else None
-    )
-    return int(environment.global_rank()) if environment is not None else int(os.environ.get("LOCAL_RANK", 0))
-
-
-def _check_folder(folder: RunFolder, recipe: Recipe, say: Say, *, resume: bool, first: bool) -> None:
-    if first and folder.best.exists() and not folder.last.exists():
-        raise UserError(
-            f"{folder.path} has best.safetensors but no last.ckpt to go on from: start from the weights with --init, "
-            "in another --out"
-        )
-    if first and folder.holds_a_foreign_recipe():
-        raise UserError(f"{folder.recipe} would be replaced, which no run has written: choose another --out")
-    if resume:
-        if first and not folder.last.exists():
-            say(f"there is no run in {folder.path} yet: starting one")
-        if folder.last.exists():
-            folder.check_recipe(recipe)
-    elif first and folder.last.exists():
-        raise UserError(
-            f"{folder.path} holds a run already: go on with it by the same command and --resume, or choose another --out"
-        )
-
-
-def _check_same(
-    kept: dict[str, Any], info: ModelInfo, training: LabelledData, validation: LabelledData, folder: RunFolder
-) -> None:
-    """See that the run that is gone on with had the same model, classes, recipe and pictures."""
-    before = ModelInfo.model_validate_json(kept[INFO_KEY])
-    pairs: list[tuple[str, object, object]] = [
-        ("model", before.model, info.model),
-        ("classes", before.classes, info.classes),
-        ("outputs", before.outputs, info.outputs),
-        ("training pictures", kept["pictures"], len(training)),
-    ]
-    if changed := differences(Recipe.model_validate(before.recipe), Recipe.model_validate(info.recipe)):
-        raise UserError(
-            f"the recipe is not the one of {folder.path} ({'; '.join(changed)}): use it as it was, or another --out"
-        )
-    for name, old, new in pairs:
-        if old != new:
-            raise UserError(
-                f"{folder.path} was started with other {name} ({old} before, {new} now): use the same, or another --out"
-            )
-    # Runs of earlier versions have kept none.
-    if kept.get("data", now := fingerprint(training, validation)) != now:
-        raise UserError(
-            f"{folder.path} was started with other pictures (their files have other names): use the same, or another --out"
-        )
-
-
-def _accelerator(hardware: Hardware) -> str:
-    device = choose_device(hardware.device)
-    kind = device.type
-    if kind == "mps":
-        raise UserError('no training on "mps": PyTorch lacks operators there that it needs, so choose --device cpu')
-    if device.index is not None and hardware.devices > 1:
-        raise UserError(
-            f"--device {hardware.device} is one device, but --devices asks for {hardware.devices}: name only the kind"
-        )
-    there = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1
-    if hardware.nodes > 1 and not (SLURMEnvironment.detect() or TorchElasticEnvironment.detect()):
-        raise UserError(f"--nodes {hardware.nodes}: start the command on every machine by torchrun, or by srun in a SLURM job")
-    if hardware.devices > there:
-        raise UserError(f"--devices {hardware.devices}: this machine has {there} ({kind})")
-    return kind
-
-
-def _devices(hardware: Hardware) -> int | list[int]:
-    """How many devices, or the one that was named."""
-    index = choose_device(hardware.device).index
-    return hardware.devices if index is None else [index]
-
-
-def _precision(hardware: Hardware, accelerator: str) -> Arithmetic:
-    if hardware.precision != "auto":
-        return hardware.precision
-    if accelerator != "cuda":
-        return "32-true"
-    # Older GPUs only imitate bfloat16, slowly.
-    with torch.cuda.device(_own_gpu(hardware)):
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-
-
-def _check_batch(recipe: Recipe, hardware: Hardware) -> None:
-    parts = hardware.devices * hardware.nodes * recipe.accumulate
-    if recipe.batch_size % parts:
-        raise UserError(
-            f"batch_size {recipe.batch_size} cannot be shared evenly by {hardware.devices * hardware.nodes} device(s) and "
-            f"{recipe.accumulate} accumulated batch(es): choose a multiple of {parts}"
-        )
 
 
 def _open(recipe: Recipe, data: Path, say: Say, *, check: bool) -> tuple[LabelledData, LabelledData]:
