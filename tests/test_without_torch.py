@@ -46,7 +46,7 @@ def test_what_needs_torch_says_so(tmp_path: Path) -> None:
     done = run_without_torch("predict", tmp_path / "photo.png", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "needs torch, which is not installed" in done.stderr
+    assert "requires torch, which is not installed" in done.stderr
 
 
 def test_models_are_listed() -> None:

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend. The command line prints them as one line and exits with 2."""
+"""Errors that the user can fix. The command line prints them as one line and exits with 2."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NO_MEMORY = "not enough memory|out of memory|[Cc]an(no|')t allocate memory"
 
 
 class UserError(ValueError):
-    """Something given to the program is wrong. The message names the value, the reason and the fix."""
+    """Invalid input from the user. The message names the value, the reason and the fix."""
 
 
 class MissingPackageError(UserError):
-    """An optional package is needed.
+    """An optional package is missing.
 
     Args:
-        package: what could not be imported.
+        package: the package that could not be imported.
         extra: the extra of ``espnetv2`` that installs it.
         purpose: what it is needed for.
     """
@@ -30,27 +30,27 @@ class MissingPackageError(UserError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         self._given = (package, extra, purpose)
         super().__init__(
-            f"{purpose} needs the package {package}, which is not installed: "
-            f"pip install '.[{extra}]' in a checkout of espnetv2 installs all of that kind"
+            f"{purpose} requires the package {package}, which is not installed: "
+            f"pip install '.[{extra}]' in a checkout of espnetv2"
         )
 
     def __reduce__(self) -> tuple[type[MissingPackageError], tuple[str, str, str]]:
-        """As it was made: by default it would be made anew from its message, in another process."""
+        """Pickle the arguments: by default, another process would rebuild the error from its message."""
         return type(self), self._given
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says first, cut where it goes on and on."""
+    """The first line of another library's error message, at most 200 characters of it."""
     return str(error).strip().partition("\n")[0][:200]
 
 
 def kind_and_first_line(error: Exception) -> str:
-    """An error of another library where its message alone may not say what it is."""
+    """Type and first line of another library's error, whose message alone may not be clear."""
     return f"{type(error).__name__}: {first_line(error)}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, the system, torch on a CPU or torch on a GPU had no memory left."""
+    """Whether Python, the system, or torch on a CPU or GPU ran out of memory."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     # torch raises plain RuntimeErrors.
@@ -58,23 +58,23 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the known name most like ``name``, or all of them where none is like it."""
+    """The end of an error message: the known name closest to ``name``, or all of them if none is close."""
     names = list(known)
     match = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     return f'did you mean "{match[0]}"?' if match else f"choose one of {', '.join(names)}"
 
 
 def validation_message(error: ValidationError, known: Iterable[str]) -> str:
-    """The first problem of a configuration as one line: where, what, and for an unknown key the nearest known one."""
+    """The first problem of a configuration in one line: where, what, and for an unknown key the nearest known one."""
     problem = error.errors()[0]
-    # Which of several types was tried is pydantic's business.
+    # Which of several types was tried is an internal of pydantic.
     where = ".".join(str(part) for part in problem["loc"] if "[" not in str(part))
     if problem["type"] == "extra_forbidden":
         return f'unknown key "{where}": {nearest(str(problem["loc"][-1]), known)}'
     reason = re.sub(r"a valid dictionary or instance of \w+", "keys with values", problem["msg"].removeprefix("Value error, "))
     reason = reason[:1].lower() + reason[1:]
     if not where:
-        # What several keys together make wrong names them itself.
+        # An error about several keys together names them itself.
         return reason if isinstance(problem["input"], dict) else f"content: {reason} (found {problem['input']!r})"
     shown = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
     return f"{where}: {reason}{shown}"

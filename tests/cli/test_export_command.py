@@ -42,10 +42,10 @@ def test_what_a_file_does_not_take(run: Run, segmentation_file: Path, tmp_path: 
     assert run("export", "espnetv2_seg_s0_5", "--weights", segmentation_file, "--format", "onnx", "--out", target).code == 0
     picture(50, 40).save(tmp_path / "photo.png")
     for more, reason in (
-        (("--size", "96x64"), "was exported for 64x32 alone"),
-        (("--batch", "2"), "one picture at a time"),
+        (("--size", "96x64"), "was exported for 64x32 only"),
+        (("--batch", "2"), "one image at a time"),
         (("--device", "cuda"), "runs on the CPU"),
-        (("--weights", segmentation_file), "holds its weights"),
+        (("--weights", segmentation_file), "already contains its weights"),
         (("--backend", "eager"), "its own runtime"),
     ):
         done = run("predict", tmp_path / "photo.png", "--model", target, "--out", tmp_path / "out", *more)

@@ -82,14 +82,14 @@ def test_label_ids(run: Run, segmentation_file: Path, classification_file: Path,
         assert written.mode == "L"
         assert np.asarray(written).min() >= 7
     done = run("predict", tmp_path / "a.png", "--model", classification_file, "--out", tmp_path / "no", "--label-ids")
-    assert_one_line_error(done, "--label-ids needs weights with the Cityscapes classes")
+    assert_one_line_error(done, "--label-ids requires the Cityscapes classes")
     assert not (tmp_path / "no").exists()
 
 
 def test_label_ids_of_a_video_are_refused_at_once(run: Run, tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"")
     done = run("predict", tmp_path / "clip.mp4", "--out", tmp_path / "out", "--label-ids")
-    assert_one_line_error(done, "--label-ids is for pictures")
+    assert_one_line_error(done, "--label-ids is for images only")
     assert not (tmp_path / "out").exists()
 
 
@@ -112,7 +112,7 @@ def test_a_source_is_never_written_over(run: Run, segmentation_file: Path, tmp_p
     picture(50, 40).save(tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
     done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path)
-    assert_one_line_error(done, "would be written over: choose another --out")
+    assert_one_line_error(done, "would be overwritten: choose another --out")
     assert (tmp_path / "a.png").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -127,7 +127,7 @@ def test_a_source_video_is_never_written_over(run: Run, segmentation_file: Path,
     sources = (tmp_path / "v.mp4", tmp_path / "v_overlay.mp4")
     done = run("predict", *sources, "--model", segmentation_file, "--out", tmp_path)
     assert done.code == 1
-    assert done.stderr.count("would be written over") == 1
+    assert done.stderr.count("would be overwritten") == 1
     assert "1 of 10 could not be predicted" in done.stderr
     assert (tmp_path / "v_overlay.mp4").read_bytes() == before
 
@@ -204,7 +204,7 @@ def test_a_full_disk_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("espnetv2.data.layouts.open_dataset", full)
     done = run("check-data", "--data", tmp_path)
-    assert_one_line_error(done, "nothing can be written any more (No space left on device): make room")
+    assert_one_line_error(done, "cannot write any more (No space left on device): free some space")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory"), OSError(12, "no")])
@@ -217,7 +217,7 @@ def test_too_little_memory_is_one_line(
     monkeypatch.setattr("espnetv2.inference.network.NetworkEngine.run", full)
     picture(50, 40).save(tmp_path / "a.png")
     done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out")
-    assert_one_line_error(done, "there is not enough memory for this: a smaller size or batch needs less")
+    assert_one_line_error(done, "out of memory: use a smaller size or batch")
 
 
 def test_without_opencv_the_extra_is_named(

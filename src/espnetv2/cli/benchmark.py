@@ -1,4 +1,4 @@
-"""``espnetv2 benchmark``: what networks cost, side by side."""
+"""``espnetv2 benchmark``: compare the cost of networks."""
 
 from __future__ import annotations
 
@@ -23,47 +23,53 @@ if TYPE_CHECKING:
 def benchmark(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="NAME[.TAG] of `espnetv2 models`, a checkpoint, or what --against takes."),
+        typer.Argument(
+            metavar="MODEL...", help="NAME[.TAG] from `espnetv2 models`, a checkpoint, or anything --against takes."
+        ),
     ],
     against: Annotated[
         list[str] | None,
         typer.Option(
             "--against",
             metavar="RIVAL",
-            help="timm:NAME, torchvision:NAME, smp:DECODER/ENCODER or an exported file. May be repeated.",
+            help="timm:NAME, torchvision:NAME, smp:DECODER/ENCODER or an exported file. Repeatable.",
         ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", metavar="WxH", help="Input size; by default 224x224 to classify, 1024x512 to segment."),
+        typer.Option(
+            "--size", metavar="WxH", help="Input size; by default 224x224 (classification) or 1024x512 (segmentation)."
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Images at once.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Images per batch.")] = 1,
     backend: Annotated[
         list[str] | None,
         typer.Option(
             "--backend",
             metavar="NAME",
             help="eager, channels_last, compile, accelerated, streams, graphs, fused, onnxruntime, openvino or tensorrt. "
-            "May be repeated; by default those that are at hand.",
+            "Repeatable; by default those that are installed and quick to build.",
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, metavar="N", help="By default one for every usable core.")
+        int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; by default one per usable core.")
     ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Turns of each contender.")] = 20,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Rounds; each row is timed once per round.")] = 20,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Accuracy beside cost, as FILE.png or FILE.svg, or both without a suffix."),
+        typer.Option(
+            "--plot", metavar="FILE", help="Plot accuracy against cost to FILE.png or FILE.svg, or to both without a suffix."
+        ),
     ] = None,
     device: options.Device = "auto",
     weights_dir: options.WeightsDir = None,
     json: options.Json = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the answer as Markdown.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the result as Markdown.")] = False,
 ) -> int:
-    """Measure size, operations, latency, memory and energy of networks side by side.
+    """Measure the size, operations, latency, memory and energy of networks side by side.
 
-    Rows take turns, so that a noisy machine favours none, and each row's answer is checked before it is timed. What cannot be
-    measured is named with the reason, and the rest is measured.
+    Rows are timed in turns, so that noise on the machine favours none, and each row's output is checked before it is timed.
+    Whatever cannot be measured is reported with the reason; the rest is measured.
     """
     from espnetv2.benchmarking.benchmark import benchmark
     from espnetv2.benchmarking.plots import plot_paths
@@ -71,10 +77,10 @@ def benchmark(
     from espnetv2.preprocessing import parse_size
 
     if json and markdown:
-        raise UserError("--json and --markdown exclude each other: choose one")
+        raise UserError("--json and --markdown are mutually exclusive: choose one")
     wanted = parse_size(size) if size else None
     paths = plot_paths(plot) if plot is not None else []
-    # A plot that cannot be written is known before anything is measured.
+    # So that a plot that cannot be written fails before anything is measured.
     with results_folder(plot.parent) if plot is not None else nullcontext():
         with progress_bar() as bar:
             report = benchmark(
@@ -96,7 +102,7 @@ def benchmark(
 
 
 def _convert(network: Network, output: Output, shape: tuple[int, int, int, int], path: Path) -> None:
-    """This package's networks go into other runtimes as `espnetv2 export` writes them."""
+    """Convert a network of this package for other runtimes, as `espnetv2 export` does."""
     try:
         from espnetv2.exporting.onnx import convert
     except ImportError as error:
@@ -105,7 +111,7 @@ def _convert(network: Network, output: Output, shape: tuple[int, int, int, int],
 
 
 class _Stages:
-    """A bar for each stage of the run."""
+    """Shows one progress bar per stage of the run."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
@@ -113,7 +119,7 @@ class _Stages:
         self._task: TaskID | None = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        # "preparing NAME": the first word is the stage, and what follows only tells where it is.
+        # "preparing NAME": the first word is the stage, the rest only the position within it.
         kind = stage.partition(" ")[0]
         if self._task is None or kind != self._stage:
             self._stage, self._task = kind, self._bar.add_task(stage, total=total)

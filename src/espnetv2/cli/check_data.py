@@ -1,4 +1,4 @@
-"""``espnetv2 check-data``: find what is wrong with a data set before a single step of training."""
+"""``espnetv2 check-data``: find the problems of a data set before training on it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def check_data(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the contact sheets.")] = Path("check-data"),
     json: options.Json = False,
 ) -> int:
-    """Decode every picture and label: pairs, sizes, label values, class frequencies, and a contact sheet to look at.
+    """Decode every image and label: check pairs, sizes and label values, count classes, draw a contact sheet.
 
-    Ends with exit code 2 where something makes training impossible.
+    The exit code is 2 if a problem makes training impossible.
     """
     from espnetv2.data.check import check_split, differing_classes
     from espnetv2.data.layouts import open_dataset
@@ -66,7 +66,7 @@ def _draw(labelled: LabelledData, sheet: Path) -> Path | None:
     from espnetv2.data.check import contact_sheet
     from espnetv2.files import atomic_path
 
-    # Where nothing can be drawn, the report says why.
+    # If nothing can be drawn, the report says why.
     with suppress(UserError), atomic_path(sheet) as path:
         contact_sheet(labelled).save(path)
         return sheet

@@ -1,4 +1,4 @@
-"""``espnetv2 evaluate``: how good a network is on labelled pictures."""
+"""``espnetv2 evaluate``: the accuracy of a network on labelled images."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="NAME[.TAG]", help="A model of `espnetv2 models`, or a checkpoint file.")],
+    model: Annotated[
+        str, typer.Argument(metavar="NAME[.TAG]", help="A model from `espnetv2 models`, or a checkpoint or exported file.")
+    ],
     data: options.Data,
     dataset: options.Dataset = "auto",
-    split: Annotated[str, typer.Option("--split", metavar="S", help="Which part of the data set.")] = "val",
+    split: Annotated[str, typer.Option("--split", metavar="S", help="Split of the data set.")] = "val",
     weights: options.Weights = None,
     size: options.Size = None,
     mask_scale: options.MaskScale = 1.0,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the plots.")] = Path("evaluation"),
     device: options.Device = "auto",
     devices: Annotated[
-        int, typer.Option("--devices", min=1, metavar="N", help="Processes to share the work, one a device.")
+        int, typer.Option("--devices", min=1, metavar="N", help="Devices to share the work, one process each.")
     ] = 1,
     batch: options.Batch = None,
     backend: options.Backend = "auto",
@@ -33,9 +35,9 @@ def evaluate(
     weights_dir: options.WeightsDir = None,
     json: options.Json = False,
 ) -> None:
-    """Compare predictions with every label of a split: mean IoU, or top-1 and top-5, with plots.
+    """Compare the predictions for a split with its labels: mean IoU, or top-1 and top-5 accuracy, with plots.
 
-    A prediction is what `predict` gives; a class map is compared at the label's own resolution. Figures are in percent.
+    Predictions are those of `predict`; class maps are compared at the label's own resolution. Metrics are in percent.
     """
     from espnetv2.data.layouts import open_dataset
     from espnetv2.evaluation.evaluate import PredictorOptions, evaluate, evaluate_on_devices
@@ -83,12 +85,12 @@ def _print_table(report: dict[str, Any], plots: list[Path]) -> None:
     table.add_column("class")
     table.add_column("IoU, %" if segmentation else "accuracy, %", justify="right")
     for name, value in report["per_class_iou" if segmentation else "per_class_accuracy"].items():
-        table.add_row(Text(name), "does not occur" if value is None else f"{value:.2f}")
+        table.add_row(Text(name), "not present" if value is None else f"{value:.2f}")
     stdout().print(table)
     names = {"miou": "mean IoU", "pixel_accuracy": "pixel accuracy", "top1": "top-1", "top5": "top-5"}
     figures = ", ".join(f"{name} {report[key]:.2f} %" for key, name in names.items() if key in report)
-    stdout().print(f"\n{figures}, {report['images']} pictures", highlight=False)
+    stdout().print(f"\n{figures}, {report['images']} images", highlight=False)
     if report.get("absent"):
-        stdout().print(f"without a label: {', '.join(report['absent'])}", highlight=False, markup=False)
+        stdout().print(f"classes without labels: {', '.join(report['absent'])}", highlight=False, markup=False)
     if plots:
         stdout().print(f"plots: {', '.join(map(str, plots))}", highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``espnetv2 export``: a trained network as a file for another runtime."""
+"""``espnetv2 export``: convert a trained network into a file for another runtime."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ FORMATS_HELP = "onnx, openvino, pt2, executorch, ncnn or litert; coreml and tens
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="NAME[.TAG]", help="A model of `espnetv2 models`, or a checkpoint file.")],
+    model: Annotated[str, typer.Argument(metavar="NAME[.TAG]", help="A model from `espnetv2 models`, or a checkpoint file.")],
     format: Annotated[str, typer.Option("--format", metavar="F", help=FORMATS_HELP)],
     out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file to write, with the format's suffix.")],
     weights: options.Weights = None,
     size: options.Size = None,
-    dynamic: Annotated[bool, typer.Option("--dynamic", help="Take any size and batch; slower.")] = False,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Accept any input size and batch size; slower.")] = False,
     input: Annotated[
         Input, typer.Option("--input", help="Preprocessed float32 (N, 3, H, W), or uint8 pixels (N, H, W, 3).")
     ] = "float32",
-    output: Annotated[Output, typer.Option("--output", help="Logits, or the class of every pixel or picture.")] = "logits",
-    precision: Annotated[Precision, typer.Option("--precision", help="int8 needs --calibrate.")] = "fp32",
+    output: Annotated[Output, typer.Option("--output", help="Logits, or the class of every pixel or image.")] = "logits",
+    precision: Annotated[Precision, typer.Option("--precision", help="int8 requires --calibrate.")] = "fp32",
     calibrate: Annotated[
         Path | None,
-        typer.Option("--calibrate", metavar="FOLDER", help="Pictures like those to come, for int8 and verification."),
+        typer.Option("--calibrate", metavar="FOLDER", help="Representative images, for int8 and verification."),
     ] = None,
     weights_dir: options.WeightsDir = None,
     json: options.Json = False,
 ) -> None:
-    """Write a network for another runtime, with classes and preprocessing inside, and verify it there.
+    """Export a network for another runtime, with its classes and preprocessing, and verify the file there.
 
-    `predict` and `evaluate` take the file as their model. A file that does not give what the network gives is not kept.
+    `predict` and `evaluate` accept the file as their model. A file whose output differs from the network's is not kept.
     """
     from rich.markup import escape
 
@@ -81,8 +81,8 @@ def _verified(done: Exported) -> str:
     checked, found = done.verification, FORMATS[done.description.format]
     if checked is None:
         return f"NOT verified: {found.title} runs on {' and '.join(PLATFORMS[name] for name in found.runs_on)} only"
-    difference = "" if checked.difference is None else f", logits within {checked.difference:.1e} of the largest"
-    return f"verified on {checked.pictures} pictures: {100 * checked.agreement:.3f} % of the classes agree{difference}"
+    difference = "" if checked.difference is None else f", logits differ by at most {checked.difference:.1e} of the largest"
+    return f"verified on {checked.pictures} images: {100 * checked.agreement:.3f} % of the classes agree{difference}"
 
 
 def _answer(done: Exported) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The program ``espnetv2``: its commands, and what becomes of errors."""
+"""The program ``espnetv2``: its commands and the handling of errors."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Light-weight networks for image classification and semantic segmentation."""
 
 
 def _show_log() -> None:
-    """What the package reports of itself, such as a wait or a slower way taken, on standard error."""
+    """Show the package's log, such as a wait or a slower fallback, on standard error."""
     logger = logging.getLogger("espnetv2")
     logger.setLevel(logging.INFO)
     if not any(isinstance(handler, LogToStderr) for handler in logger.handlers):
@@ -57,13 +57,13 @@ def _show_log() -> None:
 
 
 def _print_anything() -> None:
-    """A name that the terminal's encoding lacks is shown by its numbers, and ends nothing."""
+    """Escape characters that the terminal's encoding lacks, instead of failing on them."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def main() -> None:
-    """Run the command line and leave: 0 done, 1 partly done, 2 a mistake of the user's, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 partly done, 2 user error, 130 interrupted."""
     _show_log()
     _print_anything()
     try:
@@ -71,26 +71,24 @@ def main() -> None:
     except UserError as error:
         fail(str(error))
     except typer.TyperException as error:
-        # Without any argument the help has been printed, and there is nothing to add.
+        # Without any argument the help has already been printed, and there is nothing to add.
         sys.exit(2) if not error.format_message() else fail(error.format_message())
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torchvision", "safetensors"):
             raise
-        fail(
-            f"this needs {error.name}, which is not installed: pip install {error.name}, or name an exported file as the model"
-        )
+        fail(f"this requires {error.name}, which is not installed: pip install {error.name}, or use an exported file as model")
     except BrokenPipeError:
         sys.exit(1)
     except (MemoryError, RuntimeError, OSError) as error:
         if is_out_of_memory(error):
-            fail("there is not enough memory for this: a smaller size or batch needs less")
+            fail("out of memory: use a smaller size or batch")
         if not isinstance(error, OSError):
             raise
         if error.errno in (errno.ENOSPC, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)):
-            fail(f"nothing can be written any more ({error.strerror}): make room, or choose another --out")
+            fail(f"cannot write any more ({error.strerror}): free some space, or choose another --out")
         if error.filename is None:
             raise
-        fail(f"{error.filename}: cannot be used ({error.strerror}): check its name and permissions")
+        fail(f"{error.filename}: cannot be accessed ({error.strerror}): check its name and permissions")
     if code == INTERRUPTED:
         print("espnetv2: interrupted", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)

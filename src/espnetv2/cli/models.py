@@ -1,4 +1,4 @@
-"""``espnetv2 models``: what there is to choose from."""
+"""``espnetv2 models``: list the models and their weights."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
     console = stdout(wide=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    # A narrow terminal shows the first columns whole rather than all of them cut.
+    # A narrow terminal shows the first columns in full rather than all of them truncated.
     shown = COLUMNS if console.width >= FULL_WIDTH else COLUMNS[:5]
     for name in shown:
         right = name in ("parameters", "MACs", "published", "input")
@@ -79,10 +79,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     console.print(table)
     console.print(
         "\nMACs: multiply-accumulates of the convolutions, at 224x224 (classification) or 1024x512 (segmentation).\n"
-        "Published: parameters of the authors' network, which owns some that never learn.\n"
-        "Metrics are in percent, on the data set's validation images: top-1/top-5, or mean IoU. Those of released weights are\n"
-        "the published ones, those of weights that this package carries (docs/results.md) its own.\n"
-        "The licence is that of the weights; the data they were trained on has terms of its own. Use weights as MODEL.WEIGHTS."
+        "Published: parameters of the authors' network, which includes some that are never trained.\n"
+        "Metrics are in percent, on the data set's validation images: top-1/top-5, or mean IoU. They are the published ones\n"
+        "for released weights, and this project's own measurements (docs/results.md) for those in this package.\n"
+        "The licence is that of the weights; the training data has terms of its own. Refer to weights as MODEL.WEIGHTS."
     )
 
 

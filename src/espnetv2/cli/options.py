@@ -1,4 +1,4 @@
-"""Options that several commands share, spelled once."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -8,31 +8,35 @@ from typing import Annotated
 import typer
 
 Weights = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE", help="A checkpoint file, own or official, for the model's name.")
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="Checkpoint file for the model, this project's or the authors'."),
 ]
 WeightsDir = Annotated[
     Path | None,
     typer.Option(
         "--weights-dir",
         metavar="DIR",
-        help="Folder in which released weight files are looked for before downloading (also: the variable ESPNETV2_WEIGHTS).",
+        help="Folder to search for released weight files before downloading (or set the variable ESPNETV2_WEIGHTS).",
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Size = Annotated[
-    str | None, typer.Option("--size", metavar="WxH", help="Size of the network's input instead of the weights' own.")
+    str | None, typer.Option("--size", metavar="WxH", help="Input size of the network; by default that of the weights.")
 ]
 Batch = Annotated[
-    int | None, typer.Option("--batch", min=1, metavar="N", help="Pictures per step; by default 1 on a CPU, 8 on a GPU.")
+    int | None, typer.Option("--batch", min=1, metavar="N", help="Images per batch; by default 1 on a CPU, 8 on a GPU.")
 ]
 NoAccelerate = Annotated[
-    bool, typer.Option("--no-accelerate", help="Use torch's own operators instead of this package's kernels: --backend eager.")
+    bool,
+    typer.Option(
+        "--no-accelerate", help="Use torch's own operators instead of this package's kernels; same as --backend eager."
+    ),
 ]
 Backend = Annotated[
     str,
     typer.Option("--backend", help="How to run the network: auto, eager, and on a GPU streams, graphs, compile or fused."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Data = Annotated[Path, typer.Option("--data", metavar="ROOT", help="The data set's folder.")]
 Dataset = Annotated[
     str,
@@ -41,5 +45,5 @@ Dataset = Annotated[
     ),
 ]
 MaskScale = Annotated[
-    float, typer.Option("--mask-scale", min=0.001, metavar="F", help="Sides of the masks over those of their pictures.")
+    float, typer.Option("--mask-scale", min=0.001, metavar="F", help="Side length of the masks relative to their images.")
 ]

@@ -1,4 +1,4 @@
-"""What the commands print: answers on standard output, everything else on standard error."""
+"""Console output of the commands: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ WIDE = 160
 
 
 def stdout(*, wide: bool = False) -> Console:
-    """Console for answers, made when used, so that it follows a redirected stream.
+    """Console for results, created on each use so that it follows a redirected stream.
 
     Args:
-        wide: for tables: where the width is not a terminal's, take as much as any table here needs.
+        wide: for tables: if the output is not a terminal, be as wide as any table here needs.
     """
-    # A name between colons is no picture of it.
+    # A name between colons must not become an emoji.
     console = Console(emoji=False)
     return Console(width=WIDE, emoji=False) if wide and not console.is_terminal else console
 
@@ -30,28 +30,28 @@ def stderr() -> Console:
 
 
 class LogToStderr(logging.Handler):
-    """Shows log lines on what standard error is at that moment."""
+    """Prints log lines on whatever standard error is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show one."""
+        """Print one."""
         print(f"espnetv2: {record.getMessage()}", file=sys.stderr)
 
 
 def print_json(answer: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     json.dump(answer, sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """Say in one line what is wrong, and leave."""
+    """Print a one-line error message and exit."""
     line = " ".join(message.split())
     print(f"espnetv2: error: {line}", file=sys.stderr)
     sys.exit(code)
 
 
 def progress_bar(*, hidden: bool = False) -> Progress:
-    """A bar with count, elapsed and remaining time, on standard error where that is a terminal."""
+    """A progress bar with count, elapsed and remaining time, on standard error if that is a terminal."""
     console = stderr()
     return Progress(
         TextColumn("{task.description}"),

@@ -1,4 +1,4 @@
-"""``espnetv2 predict``: a class or a class map for pictures, folders, videos."""
+"""``espnetv2 predict``: classes or class maps for images, folders and videos."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="Picture, folder, glob, URL, video file, camera index, or - for standard input."
+            metavar="SOURCE...", help="Image, folder, glob, URL, video file, camera index, or - for standard input."
         ),
     ],
     model: Annotated[
-        str, typer.Option("--model", metavar="NAME[.TAG]", help="A model of `espnetv2 models`, or a checkpoint file.")
+        str,
+        typer.Option("--model", metavar="NAME[.TAG]", help="A model from `espnetv2 models`, or a checkpoint or exported file."),
     ] = DEFAULT_MODEL,
     weights: options.Weights = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")] = Path("predictions"),
     label_ids: Annotated[
-        bool, typer.Option("--label-ids", help="Write class maps as Cityscapes label ids, as its evaluation server takes them.")
+        bool, typer.Option("--label-ids", help="Write class maps as Cityscapes label ids, as its evaluation server expects.")
     ] = False,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many classes a classification names.")] = 5,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Number of classes in a classification result.")] = 5,
     size: options.Size = None,
     batch: options.Batch = None,
     device: options.Device = "auto",
@@ -46,14 +47,14 @@ def predict(
     """Predict a class map (segmentation) or the most probable classes (classification), and write them to a folder.
 
     Segmentation writes DIR/<stem>.png, an indexed class map of the source's size, and DIR/<stem>_overlay.jpg; classification
-    writes DIR/<stem>.json. A video gives DIR/<stem>_overlay.mp4.
+    writes DIR/<stem>.json. A video becomes DIR/<stem>_overlay.mp4.
     """
     from espnetv2.files import results_folder
     from espnetv2.inference.sources import open_sources
 
     stream = open_sources(sources, exclude=out)
     if label_ids and stream.count is None:
-        raise UserError("--label-ids is for pictures: leave it out, or the videos and cameras")
+        raise UserError("--label-ids is for images only: leave it out, or leave out videos and cameras")
     predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir, backend, accelerate=not no_accelerate)
     if label_ids:
         _check_label_ids(predictor)
@@ -97,11 +98,11 @@ def _check_label_ids(predictor: Predictor) -> None:
     from espnetv2.labels import CITYSCAPES
 
     if predictor.info.classes != CITYSCAPES.classes:
-        raise UserError(f"--label-ids needs weights with the Cityscapes classes, which {predictor.info.name} does not have")
+        raise UserError(f"--label-ids requires the Cityscapes classes, which {predictor.info.name} does not have: leave it out")
 
 
 class _Job:
-    """One call of the command: predict, write, and keep account of what was done and what could not be."""
+    """One run of the command: predicts, writes, and keeps track of results and failures."""
 
     def __init__(self, predictor: Predictor, stream: Stream, out: Path, *, label_ids: bool, quiet: bool) -> None:
         self.predictor = predictor
@@ -139,7 +140,7 @@ class _Job:
         return {"model": self.predictor.info.name, "results": self.results, "failed": failed}
 
     def finish(self) -> int:
-        """Report what failed; returns the exit code, or leaves with an error where a single source was all there was."""
+        """Report what failed; returns the exit code, or exits with the error of the only source."""
         if not self.count and len(self.failed) == 1:
             fail(self.failed[0][1])
         if self.failed:
@@ -153,7 +154,7 @@ class _Job:
     def _give_up(self, result: Result, error: str) -> None:
         self.failed.append((result.source, error))
         if result.frame is not None:
-            # Its other frames would fail alike, each after the network has run.
+            # Its other frames would fail the same way, each after a run of the network.
             self.stream.dropped.add(result.stem)
 
     def _save(self, result: Result) -> list[Path]:
@@ -171,7 +172,7 @@ class _Job:
     def _spare_sources(self, paths: list[Path]) -> None:
         for path in paths:
             if path.resolve() in self.inputs:
-                raise UserError(f"{path} is a source itself and would be written over: choose another --out")
+                raise UserError(f"{path} is one of the sources and would be overwritten: choose another --out")
 
     def _record(self, result: Result, files: list[Path]) -> None:
         self.count += 1

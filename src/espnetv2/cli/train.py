@@ -1,4 +1,4 @@
-"""``espnetv2 train``: train a network on one's own pictures, or by a published recipe."""
+"""``espnetv2 train``: train a network on your own images, or with a published recipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from espnetv2.errors import MissingPackageError
 
 
 class Precision(str, Enum):
-    """Arithmetic of the training."""
+    """Numeric precision of the training."""
 
     AUTO = "auto"
     FULL = "32-true"
@@ -25,7 +25,7 @@ class Precision(str, Enum):
 
 
 RECIPES_HELP = (
-    "segmentation or classification for pictures of your own; camvid, cityscapes_256, cityscapes_psp, "
+    "segmentation or classification, for your own images; camvid, cityscapes_256, cityscapes_psp, "
     "cityscapes_pyramid_stage1, cityscapes_pyramid_stage2, imagenet, imagenette, voc_pyramid_stage1, "
     "voc_pyramid_stage2; or a YAML file."
 )
@@ -33,18 +33,18 @@ RECIPES_HELP = (
 
 def train(
     recipe: Annotated[str, typer.Option("--recipe", metavar="R", help=RECIPES_HELP)],
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="A model of `espnetv2 models`.")],
+    model: Annotated[str, typer.Option("--model", metavar="NAME", help="A model from `espnetv2 models`.")],
     data: options.Data,
-    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")],
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder for the run.")],
     init: Annotated[
         str | None, typer.Option("--init", metavar="WEIGHTS", help="Start from MODEL.TAG, a tag, or a checkpoint file.")
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe, such as loss.ohem=0.7; repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as loss.ohem=0.7; repeatable."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from RUN/last.ckpt, exactly; starts a run where there is none.")
+        bool, typer.Option("--resume", help="Resume exactly from RUN/last.ckpt; starts a new run if there is none.")
     ] = False,
     device: options.Device = "auto",
     devices: Annotated[int, typer.Option("--devices", min=1, metavar="N", help="Devices on this machine.")] = 1,
@@ -54,7 +54,7 @@ def train(
     ] = Precision.AUTO,
     weights_dir: options.WeightsDir = None,
 ) -> None:
-    """Train by a recipe; RUN receives the resolved recipe, metrics, plots, samples, last.ckpt and best.safetensors."""
+    """Train with a recipe; RUN receives the resolved recipe, metrics, plots, samples, last.ckpt and best.safetensors."""
     for package in ("lightning", "matplotlib", "tensorboard"):
         if find_spec(package) is None:
             raise MissingPackageError(package, "train", "training")
@@ -71,5 +71,5 @@ def train(
     try:
         best = run(resolved, model, data, out, init=init, resume=resume, hardware=hardware, weights_dir=weights_dir, say=say)
     except StoppedError as error:
-        fail("stopped by a signal; the state is saved: go on with the same command and --resume", 128 + error.number)
+        fail("stopped by a signal; the state is saved: resume with the same command and --resume", 128 + error.number)
     stdout().print(f"best weights: {best}", markup=False, highlight=False, soft_wrap=True)
