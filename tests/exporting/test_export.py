@@ -234,7 +234,7 @@ def test_calibration_needs_pictures(network: Network, tmp_path: Path) -> None:
 def test_a_missing_package_is_named(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else real(name))
-    with pytest.raises(UserError, match=r"writing openvino files needs the package openvino.*\.\[export\]"):
+    with pytest.raises(UserError, match=r"writing openvino files requires the package openvino.*\.\[export\]"):
         export(network, tmp_path / "model.xml", format="openvino")
 
 
@@ -284,7 +284,7 @@ def test_a_file_that_is_not_what_it_says_is_one_line(onnx_file: Path, tmp_path: 
     onnx.save(model, path)
     done = run("predict", SAMPLE, "--model", path, "--out", tmp_path / "out")
     assert done.code == 2
-    assert "model.onnx does not do what its description says" in done.stderr
+    assert "model.onnx does not match its description" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 

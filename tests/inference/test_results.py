@@ -44,11 +44,11 @@ def test_only_results_are_written_over(tmp_path: Path) -> None:
     target = tmp_path / "x.png"
     picture(2, 1).save(target)
     before = target.read_bytes()
-    with pytest.raises(UserError, match=r"x\.png is there already and no result of this program"):
+    with pytest.raises(UserError, match=r"x\.png already exists and was not written by this program"):
         result(class_map).save(tmp_path)
     assert target.read_bytes() == before
     target.write_bytes(b"no picture")
-    with pytest.raises(UserError, match="no result of this program"):
+    with pytest.raises(UserError, match="was not written by this program"):
         result(class_map).save(tmp_path)
     target.unlink()
     for label_ids in (False, True, False):
@@ -59,11 +59,11 @@ def test_a_source_is_not_written_over(tmp_path: Path) -> None:
     source = tmp_path / "x.png"
     result(np.zeros((1, 2), np.uint8)).save(tmp_path)
     found = replace(result(np.zeros((1, 2), np.uint8)), source=str(source))
-    with pytest.raises(UserError, match="is a source itself and would be written over: choose another folder"):
+    with pytest.raises(UserError, match="is one of the sources and would be overwritten: choose another folder"):
         found.save(tmp_path)
     named = ClassificationResult(str(tmp_path / "x.json"), "x", picture(2, 1), ((0, 1.0),), info())
     (tmp_path / "x.json").touch()
-    with pytest.raises(UserError, match="is a source itself"):
+    with pytest.raises(UserError, match="is one of the sources"):
         named.save(tmp_path)
 
 

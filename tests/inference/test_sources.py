@@ -117,13 +117,13 @@ def test_a_picture_object_keeps_its_files_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", [torch.zeros(3, 4, 4), b"GIF89a", True, None, {"a": 1}])
 def test_what_is_no_source(source: Any) -> None:
-    with pytest.raises(UserError, match=f"a source is a {type(source).__name__}: give a path"):
+    with pytest.raises(UserError, match=f"unsupported source of type {type(source).__name__}: give a path"):
         open_sources([source])
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("absent.jpg", 'no file or folder "absent.jpg"'), ("*.absent", 'no file matches "'), ("", "no picture in the folder")],
+    [("absent.jpg", 'no file or folder "absent.jpg"'), ("*.absent", 'no file matches "'), ("", "no images in the folder")],
 )
 def test_what_is_not_there_is_told_at_once(source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -135,5 +135,5 @@ def test_a_camera_that_is_not_there_is_told_when_it_is_read() -> None:
     stream = open_sources(["93"])
     assert stream.count is None
     (item,) = stream.items
-    with pytest.raises(UserError, match="camera 93 gives no frame"):
+    with pytest.raises(UserError, match="camera 93 gives no frames"):
         item.read()

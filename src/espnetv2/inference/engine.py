@@ -1,4 +1,4 @@
-"""What runs a trained network: PyTorch, or the runtime of an exported file."""
+"""The interface to whatever runs a trained network: PyTorch, or the runtime of an exported file."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Ranking = tuple[tuple[int, float], ...]
 
 
 class Engine(Protocol):
-    """A trained network with what it needs; inputs and outputs are its own business."""
+    """A trained network, ready to run; the types of its inputs and outputs are internal to it."""
 
     info: ModelInfo
     preprocessing: Preprocessing
     batch_size: int
-    """Pictures that go through the network together."""
+    """Images per forward pass."""
 
     def prepare(self, picture: Image.Image) -> Any:
-        """A picture as input; may run in a thread."""
+        """Turn an image into an input; may run in a thread."""
         ...
 
     def run(self, inputs: list[Any]) -> list[Any]:

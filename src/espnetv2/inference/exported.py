@@ -22,26 +22,24 @@ class ExportedEngine:
     """An exported file in its own runtime; see ``Predictor`` for the arguments.
 
     Raises:
-        UserError: as ``open_runtime``; a device, size or batch that the file does not take.
+        UserError: for the reasons of ``open_runtime``, or the file does not support the device, size or batch size.
     """
 
     def __init__(
         self, path: Path, device: str, size: tuple[int, int] | None, batch_size: int | None, threads: int | None
     ) -> None:
         if device not in ("auto", "cpu"):
-            raise UserError(f"{path} is an exported file, which runs on the CPU here: leave --device {device} out")
+            raise UserError(f"device {device}: {path} is an exported file, which runs on the CPU: leave out device")
         self._path = path
         self._runtime = open_runtime(path, threads=threads)
         description = self._runtime.description
         own = description.info.preprocessing
         if not description.dynamic and size not in (None, (own.height, own.width)):
-            raise UserError(
-                f"{path} was exported for {own.width}x{own.height} alone: leave --size out, or export it with --dynamic"
-            )
+            raise UserError(f"{path} was exported for {own.width}x{own.height} only: leave out size, or export it with dynamic")
         if description.dynamic and size is not None:
             check_size(size, SMALLEST_DYNAMIC, LARGEST_SIDE)
         if not description.dynamic and batch_size not in (None, 1):
-            raise UserError(f"{path} takes one picture at a time: leave --batch out, or export it with --dynamic")
+            raise UserError(f"{path} takes one image at a time: leave out the batch size, or export it with dynamic")
         self.preprocessing = own.resized(*size) if size else own
         self.info = description.info
         fitted = self.info.model_copy(update={"preprocessing": self.preprocessing})
@@ -49,14 +47,14 @@ class ExportedEngine:
         self.batch_size = batch_size or 1
 
     def prepare(self, picture: Image.Image) -> npt.NDArray[Any]:
-        """Picture -> (3, H, W) float32, or (H, W, 3) uint8 where the file normalises by itself."""
+        """Image -> (3, H, W) float32, or (H, W, 3) uint8 if the file normalises by itself."""
         return self._description.prepare(picture)
 
     def run(self, inputs: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """Logits or classes of each.
+        """Logits or classes of each input.
 
         Raises:
-            UserError: the file gives something else than its description says.
+            UserError: the file's output does not match its description.
         """
         images = np.stack(inputs)
         try:
@@ -64,10 +62,10 @@ class ExportedEngine:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            # A runtime has exceptions of its own.
+            # Each runtime has exceptions of its own.
             raise self._misdescribed(kind_and_first_line(error)) from error
         if not self._is_described(found, len(images)):
-            raise self._misdescribed(f"it gave {found.dtype} of shape {found.shape}")
+            raise self._misdescribed(f"it returned {found.dtype} of shape {found.shape}")
         return list(found)
 
     def _is_described(self, found: npt.NDArray[Any], count: int) -> bool:
@@ -79,16 +77,16 @@ class ExportedEngine:
         return found.shape == (count, *pixels) and np.issubdtype(found.dtype, np.integer) and in_range
 
     def _misdescribed(self, reason: str) -> UserError:
-        return UserError(f"{self._path} does not do what its description says ({reason}): export it anew")
+        return UserError(f"{self._path} does not match its description ({reason}): export it again")
 
     def class_map(self, output: npt.NDArray[Any], size: tuple[int, int]) -> ClassMap:
-        """Class of every pixel at ``size``: of the interpolated logits, or of the nearest pixel that was decided."""
+        """Class of every pixel at ``size``: from interpolated logits, or from the nearest pixel of a class map."""
         if self._description.output == "classes":
             return resized_classes(output, size)
         return class_map(output, len(self.info.classes), size)
 
     def ranking(self, output: npt.NDArray[Any], count: int) -> Ranking:
-        """The most probable classes; of a file that gives one class alone that one, its probability not a number."""
+        """The most probable classes; if the file outputs only the class, that class with a probability of NaN."""
         if self._description.output == "classes":
             return ((int(output), math.nan),)
         return top_classes(output, len(self.info.classes), count)

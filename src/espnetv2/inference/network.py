@@ -38,22 +38,22 @@ class NetworkEngine:
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
 
     def prepare(self, picture: Image.Image) -> Tensor:
-        """Picture -> (3, H, W)."""
+        """Image -> (3, H, W)."""
         return torch.from_numpy(self.preprocessing(picture))
 
     @torch.inference_mode()
     def run(self, inputs: list[Tensor]) -> list[Tensor]:
-        """Logits of each, on the network's device."""
+        """Logits of each input, on the network's device."""
         batch = torch.stack(inputs).to(self.device, self.dtype, non_blocking=True)
         return list(self.model(batch).float())
 
     @torch.inference_mode()
     def class_map(self, output: Tensor, size: tuple[int, int]) -> ClassMap:
-        """Class of every pixel at ``size`` from one picture's logits (outputs, h, w)."""
+        """Class of every pixel at ``size`` from one image's logits (outputs, h, w)."""
         found = class_map(output, len(self.info.classes), size).cpu().numpy()
         return found if found.dtype == np.uint8 else found.astype(np.uint16)
 
     @torch.inference_mode()
     def ranking(self, output: Tensor, count: int) -> Ranking:
-        """The most probable classes from one picture's logits (outputs,)."""
+        """The most probable classes from one image's logits (outputs,)."""
         return top_classes(output, len(self.info.classes), count)

@@ -1,4 +1,4 @@
-"""Predict on anything that holds pictures: the same function behind Python and the command line."""
+"""Prediction on images, videos and cameras, the same for Python and the command line."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ Prepared = tuple[Item, Image.Image, Any]
 
 
 class Predictor:
-    """A trained network with its preprocessing, ready for pictures.
+    """A trained network with its preprocessing, ready to predict.
 
     Args:
-        model: ``model.tag``; a model's name, for its default weights; a checkpoint file; a file of ``espnetv2.export``, which
-            its own runtime runs; or a model of ``espnetv2.create_model(..., weights=...)``, which is copied.
-        weights: tag or checkpoint file for the model's name.
+        model: ``model.tag``; a model's name, for its default weights; a checkpoint file; a file from ``espnetv2.export``,
+            which its own runtime runs; or a model from ``espnetv2.create_model(..., weights=...)``, which is copied.
+        weights: tag or checkpoint file, if ``model`` is a model's name.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        size: (height, width) of the network's input, instead of the weights' own.
-        batch_size: pictures that go through the network together. By default 1 on a CPU, 8 elsewhere.
-        top_k: how many classes a classification names.
-        weights_dir: folder in which released files are looked for first.
-        accelerate: let ``espnetv2.accelerate`` run the network.
-        backend: how it does so; only ``auto`` and ``eager`` without a GPU.
-        threads: of the CPU. By default torch's number, or what an exported file's runtime thinks best. But for an exported
-            file, it becomes torch's number for the whole process.
+        size: (height, width) of the network's input. By default that of the weights.
+        batch_size: images per forward pass. By default 1 on a CPU, 8 elsewhere.
+        top_k: number of classes in a classification result.
+        weights_dir: folder that is searched first for released files.
+        accelerate: run the network through ``espnetv2.accelerate``.
+        backend: of ``espnetv2.accelerate``; without a GPU only ``auto`` and ``eager``.
+        threads: CPU threads. By default torch's setting, or the choice of an exported file's runtime. Unless the model is an
+            exported file, this changes torch's setting for the whole process.
 
     Raises:
-        UserError: unknown model, weights, device or backend; a size, batch or number of classes that is none; a network without
-            trained weights; an exported file that does not take what is asked for.
+        UserError: unknown model, weights, device or backend; an invalid size, batch size, number of classes or of threads; a
+            network without trained weights; an option that an exported file does not support.
     """
 
     def __init__(
@@ -64,20 +64,22 @@ class Predictor:
         threads: int | None = None,
     ) -> None:
         if not accelerate and backend not in ("auto", "eager"):
-            raise UserError(f'the backend "{backend}" needs acceleration: leave one of the two out')
+            raise UserError(
+                f'the backend "{backend}" requires acceleration: leave out backend, or do not turn acceleration off'
+            )
         if size is not None:
             check_size(size)
         for name, value in (("batch_size", batch_size), ("top_k", top_k), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise UserError(f"{name} is {value!r}: a whole number of at least 1 is needed")
+                raise UserError(f"{name} is {value!r}: it must be a whole number, at least 1")
         self._engine: Engine
         if isinstance(model, str | Path) and is_exported(model):
             from espnetv2.inference.exported import ExportedEngine
 
             if weights is not None:
-                raise UserError(f"{model} holds its weights: leave weights out")
+                raise UserError(f"{model} already contains its weights: leave out weights")
             if backend != "auto":
-                raise UserError(f"{model} runs in its own runtime: leave backend out")
+                raise UserError(f"{model} runs in its own runtime: leave out backend")
             self._engine = ExportedEngine(Path(model), device, size, batch_size, threads)
         else:
             import torch
@@ -88,9 +90,11 @@ class Predictor:
             if isinstance(model, str | Path):
                 network = find_network(model, weights, weights_dir)
             elif weights is not None:
-                raise UserError("this model has its weights: leave weights out, or give its name with them")
+                raise UserError(
+                    "this model already has its weights: leave out weights, or give the model's name instead of the model"
+                )
             else:
-                # A copy of what is given: who is training it wants it where and as it is.
+                # A copy: the caller may be training the model, and needs it unchanged and on its device.
                 network = copy.deepcopy(trained_network(model)[0])
             if threads is not None:
                 torch.set_num_threads(threads)
@@ -102,11 +106,11 @@ class Predictor:
         self._given = 0
 
     def __call__(self, *sources: Source | list[Source] | tuple[Source, ...]) -> Iterator[Result]:
-        """Results for everything that ``sources`` name, one by one, in order.
+        """Results for all ``sources``, one by one, in order.
 
         Args:
-            sources: path of a picture, folder (searched recursively), glob, http(s) URL, video file, camera index, ``-``
-                for standard input, PIL picture, or array of RGB pixels (H, W, 3) of type uint8; or a list of these.
+            sources: path of an image, folder (searched recursively), glob, http(s) URL, video file, camera index, ``-`` for
+                standard input, PIL image, or array of RGB pixels (H, W, 3) of type uint8; or a list of these.
 
         Raises:
             UserError: a source does not exist (at once), or one cannot be decoded (when it is reached).
@@ -118,17 +122,17 @@ class Predictor:
             else:
                 named.append(source)
         stream = open_sources(named, first=self._given)
-        # Over all calls, so that the results of one are not written over those of another.
+        # Counted over all calls, so that the results of one do not overwrite those of another.
         self._given += len(named)
         return self.run(stream)
 
     def run(self, stream: Stream, on_error: OnError | None = None) -> Iterator[Result]:
-        """Results of an opened stream. With ``on_error``, it is told of what cannot be decoded, and the rest goes on."""
+        """Results of an opened stream. ``on_error`` is called for what cannot be decoded, and the rest continues."""
         for item, picture, output in self.outputs(stream, on_error):
             yield self._result(item, picture, output)
 
     def outputs(self, stream: Stream, on_error: OnError | None = None) -> Iterator[Prepared]:
-        """Item, picture and the network's output for it, of an opened stream; ``on_error`` as in ``run``."""
+        """Item, image and network output for everything in an opened stream; ``on_error`` as in ``run``."""
         depth = 2 * self.batch_size + DECODING_THREADS
         batch: list[Prepared] = []
         for prepared in prefetch(stream.items, self._prepare, workers=DECODING_THREADS, depth=depth):
@@ -144,11 +148,11 @@ class Predictor:
         yield from self._predict(batch)
 
     def class_map(self, output: Any, size: tuple[int, int]) -> ClassMap:
-        """Class of every pixel at ``size`` (height, width) from the network's output for one picture."""
+        """Class of every pixel at ``size`` (height, width) from the network's output for one image."""
         return self._engine.class_map(output, size)
 
     def ranking(self, output: Any) -> Ranking:
-        """The ``top_k`` most probable classes from the network's output for one picture: (index, probability)."""
+        """The ``top_k`` most probable classes from the network's output for one image: (index, probability)."""
         return self._engine.ranking(output, self.top_k)
 
     def _prepare(self, item: Item) -> Prepared | tuple[Item, UserError]:

@@ -15,7 +15,7 @@ def prefetch(items: Iterable[T], prepare: Callable[[T], R], *, workers: int, dep
     """``prepare(item)`` for every item, in order, up to ``depth`` of them ahead of the consumer.
 
     The iteration itself runs in a thread of its own, one step at a time, so that an iterator that decodes video works
-    ahead too. An exception of either is raised where its result would have come.
+    ahead too. An exception in either is raised in place of its result.
     """
     iterator = iter(items)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(workers) as preparers:

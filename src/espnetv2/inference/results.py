@@ -1,4 +1,4 @@
-"""What a prediction is, and how it is written: class map, overlay with legend, probabilities. Nothing here needs torch."""
+"""Prediction results and their files: class map, overlay with legend, probabilities. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from espnetv2.labels import CITYSCAPES, CITYSCAPES_LABEL_IDS
 
 JPEG_LONGEST_SIDE = 65_500
 MARK, WRITER = "Software", "espnetv2"
-"""Text inside every class map, by which a later run knows what it may replace."""
+"""Text inside every class map, from which a later run knows that it may replace the file."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class SegmentationResult:
     """A class for every pixel of the source.
 
     Attributes:
-        source: what was predicted on.
-        stem: what output files are called.
+        source: name of the input.
+        stem: file name of the outputs, without suffix.
         picture: the source, 8-bit RGB.
-        class_map: index of each pixel's class, uint8 (uint16 beyond 256 classes), (H, W) as the picture.
+        class_map: index of each pixel's class, uint8 (uint16 beyond 256 classes), (H, W) as the source.
         info: classes and colours.
         frame: number within a video, else None.
         fps: frames per second of that video.
@@ -51,13 +51,13 @@ class SegmentationResult:
 
     @cached_property
     def shares(self) -> dict[str, float]:
-        """Share of the pixels (0 to 1) of each class that occurs, the largest first."""
+        """Share of pixels (0 to 1) of each class that occurs, the largest first."""
         counts = np.bincount(self.class_map.ravel(), minlength=len(self.info.classes))
         order = np.argsort(-counts, kind="stable")
         return {self.info.classes[index]: float(counts[index] / self.class_map.size) for index in order if counts[index]}
 
     def class_image(self) -> Image.Image:
-        """The class map as a picture: indexed with the data set's palette, or 16-bit grey beyond 256 classes."""
+        """The class map as an image: indexed with the data set's palette, or 16-bit grey beyond 256 classes."""
         if self.class_map.dtype != np.uint8:
             return Image.fromarray(self.class_map)
         picture = Image.fromarray(self.class_map, mode="P")
@@ -65,21 +65,21 @@ class SegmentationResult:
         return picture
 
     def label_ids(self) -> Image.Image:
-        """The class map as the Cityscapes evaluation server takes it: 8-bit grey, label ids.
+        """The class map as the Cityscapes evaluation server expects it: 8-bit grey, label ids.
 
         Raises:
             UserError: the classes are not those of Cityscapes.
         """
         if self.info.classes != CITYSCAPES.classes:
-            raise UserError(f"{self.info.name} does not predict the Cityscapes classes, which label ids are defined for")
+            raise UserError(f"{self.info.name} does not predict the Cityscapes classes, for which label ids are defined")
         return Image.fromarray(np.array(CITYSCAPES_LABEL_IDS, np.uint8)[self.class_map])
 
     def overlay(self, *, all_classes: bool = False) -> Image.Image:
-        """The picture blended with the classes' colours, and a legend below.
+        """The image blended with the class colours, and a legend below.
 
         Args:
-            all_classes: name every class in the legend, not only those that occur, so that all overlays of a video have
-                one size.
+            all_classes: list every class in the legend, not only those that occur, so that all overlays of a video have
+                the same size.
         """
         colours = np.array(self.info.palette, np.uint8)
         mixed = blend(self.picture, colours, self.class_map)
@@ -97,28 +97,29 @@ class SegmentationResult:
         """Write ``<stem>.png`` (class map at the source's size) and ``<stem>_overlay.jpg``; returns their paths.
 
         Args:
-            folder: made if need be.
-            label_ids: write Cityscapes label ids in place of the indexed class map.
+            folder: created if necessary.
+            label_ids: write Cityscapes label ids instead of the indexed class map.
 
         Raises:
-            UserError: ``label_ids`` without the Cityscapes classes, or the source or a picture of somebody else has that name.
+            UserError: ``label_ids`` without the Cityscapes classes, or the source or a file that is not a result of this
+                program has that name.
         """
         classes, overlay = self.outputs(folder)
         _spare(self.source, (classes, overlay))
         if classes.exists() and not _is_ours(classes):
-            raise UserError(f"{classes} is there already and no result of this program: choose another folder")
+            raise UserError(f"{classes} already exists and was not written by this program: choose another folder")
         image = self.label_ids() if label_ids else self.class_image()
         drawn = self.overlay()
         drawn.thumbnail((JPEG_LONGEST_SIDE, JPEG_LONGEST_SIDE))
         Path(folder).mkdir(parents=True, exist_ok=True)
-        # Both are whole before either is there.
+        # Both are complete before either appears.
         with atomic_path(classes) as classes_file, atomic_path(overlay) as overlay_file:
             image.save(classes_file, pnginfo=_mark())
             drawn.save(overlay_file, quality=90)
         return [classes, overlay]
 
     def summary(self) -> str:
-        """One line for people: the classes that occur and their shares."""
+        """One readable line: the classes that occur and their shares."""
         return ", ".join(f"{name} {percent(share)}" for name, share in self.shares.items())
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,14 +130,14 @@ class SegmentationResult:
 
 @dataclass(frozen=True)
 class ClassificationResult:
-    """The most probable classes of a picture.
+    """The most probable classes of an image.
 
     Attributes:
-        source: what was predicted on.
-        stem: what output files are called.
+        source: name of the input.
+        stem: file name of the outputs, without suffix.
         picture: the source, 8-bit RGB.
-        top: (class index, probability), the most probable first. Of a file that gives the class alone there is one, whose
-            probability is not a number.
+        top: (class index, probability), the most probable first. A file that outputs only the class gives one entry, with
+            a probability of NaN.
         info: class names.
         frame: number within a video, else None.
         fps: frames per second of that video.
@@ -157,7 +158,7 @@ class ClassificationResult:
         return self.info.classes[index], probability
 
     def overlay(self) -> Image.Image:
-        """The picture with the most probable class written into it."""
+        """The image with the most probable class written into it."""
         return with_caption(self.picture, self._named(*self.top[0]))
 
     def outputs(self, folder: str | Path) -> list[Path]:
@@ -179,11 +180,11 @@ class ClassificationResult:
         return [target]
 
     def summary(self) -> str:
-        """One line for people: the most probable classes and their probabilities."""
+        """One readable line: the most probable classes and their probabilities."""
         return ", ".join(self._named(index, probability) for index, probability in self.top)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: source, size and the most probable classes; a probability that is not known is null."""
+        """For JSON: source, size and the most probable classes; an unknown probability is null."""
         top = [
             {
                 "class": self.info.classes[index],
@@ -206,7 +207,7 @@ Result = SegmentationResult | ClassificationResult
 def _spare(source: str, targets: Iterable[Path]) -> None:
     for target in targets:
         if target.exists() and Path(source).exists() and target.samefile(source):
-            raise UserError(f"{target} is a source itself and would be written over: choose another folder")
+            raise UserError(f"{target} is one of the sources and would be overwritten: choose another folder")
 
 
 def _mark() -> PngInfo:
@@ -216,7 +217,7 @@ def _mark() -> PngInfo:
 
 
 def _is_ours(path: Path) -> bool:
-    # Whatever cannot be read as a picture is none of ours.
+    # A file that cannot be read as an image is not ours.
     with suppress(OSError, ValueError), Image.open(path) as picture:
         return picture.info.get(MARK) == WRITER
     return False

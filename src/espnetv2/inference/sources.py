@@ -1,4 +1,4 @@
-"""What can be predicted on, as a stream of items in which nothing has been decoded yet."""
+"""The inputs of a prediction as a stream of items, none of which is decoded yet."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ LARGEST_DOWNLOAD = 512 * 2**20
 
 @dataclass(frozen=True)
 class Item:
-    """One picture to come.
+    """One image, not yet decoded.
 
     Attributes:
-        source: what it is, for people.
-        stem: what its output files are called.
-        read: decodes it into 8-bit RGB; raises UserError where that is impossible.
+        source: readable name.
+        stem: file name of its outputs, without suffix.
+        read: decodes it into 8-bit RGB; raises UserError if that is impossible.
         frame: its number within a video or camera stream, else None.
         fps: frames per second of that stream.
     """
@@ -51,29 +51,29 @@ class Item:
 
 @dataclass(frozen=True)
 class Stream:
-    """The items of one or several sources, and how many there are where that is known."""
+    """The items of one or more sources, and their number if known."""
 
     items: Iterator[Item]
     count: int | None
     paths: tuple[Path, ...]
-    """Files that are read, so that nobody writes over them."""
+    """Files that are read, so that nothing overwrites them."""
     dropped: set[str] = field(default_factory=set)
-    """Stems of videos whose remaining frames nobody wants; to be added to while the items are read."""
+    """Stems of videos whose remaining frames are to be skipped; may grow while the items are read."""
 
 
 def open_sources(sources: Sequence[Source], *, exclude: Path | None = None, first: int = 0) -> Stream:
-    """Everything that ``sources`` name, in their order.
+    """A stream of all ``sources``, in order.
 
-    A source is a picture's path, a folder (searched recursively), a glob, an http(s) URL, a video file, a camera's index,
-    ``-`` for standard input, a PIL picture or an array of 8-bit RGB pixels (H, W, 3).
+    A source is an image's path, a folder (searched recursively), a glob, an http(s) URL, a video file, a camera's index,
+    ``-`` for standard input, a PIL image or an array of 8-bit RGB pixels (H, W, 3).
 
     Args:
         sources: at least one.
-        exclude: a folder that is left out of searches and globs: where results are written.
-        first: the number of the first source, after which a picture without a name is called.
+        exclude: a folder to leave out of searches and globs: where results are written.
+        first: number of the first source, for naming images that have no name.
 
     Raises:
-        UserError: a source does not exist, a folder or glob holds no picture, an array is no picture.
+        UserError: a source does not exist, a folder or glob has no images, or an array is not an image.
     """
     entries = [entry for number, source in enumerate(sources, first) for entry in _expand(source, number, exclude)]
     paths = tuple(entry.path for entry in entries if entry.path is not None)
@@ -84,7 +84,7 @@ def open_sources(sources: Sequence[Source], *, exclude: Path | None = None, firs
 
 @dataclass(frozen=True)
 class _Entry:
-    """A source that is one picture (``read``) or one stream of frames (``stream``)."""
+    """A source that is one image (``read``) or one stream of frames (``stream``)."""
 
     label: str
     stem: str
@@ -111,7 +111,7 @@ def _frames(entry: _Entry, stream: Path | int | str, stem: str, dropped: set[str
                 return
             yield Item(f"{entry.label}#{number}", stem, partial(_same, frame), frame=number, fps=fps)
     except UserError as error:
-        # Told like a picture that cannot be decoded, so that the other sources are not lost.
+        # Reported like an image that cannot be decoded, so that the other sources are not lost.
         yield Item(entry.label, stem, partial(_fail, error))
 
 
@@ -130,20 +130,20 @@ def _expand(source: Source, number: int, exclude: Path | None) -> list[_Entry]:
         return [_Entry(stem, stem, partial(_convert, source, stem))]
     if isinstance(source, np.ndarray):
         return [_Entry(f"image{number}", f"image{number}", partial(picture_from_array, source))]
-    # A camera's index may be one of NumPy's, and no number is True.
+    # A camera's index may be a NumPy integer, but not a bool.
     if isinstance(source, bool) or not isinstance(source, str | os.PathLike | int | np.integer):
         raise UserError(
-            f"a source is a {type(source).__name__}: give a path, a folder, a glob, a URL, a camera's number, a PIL image, "
-            "an array of RGB pixels (H, W, 3), or a list of these"
+            f"unsupported source of type {type(source).__name__}: give a path, a folder, a glob, a URL, a camera's number, "
+            "a PIL image, an array of RGB pixels (H, W, 3), or a list of these"
         )
     text = str(source)
     path = Path(text)
     if len(os.fsencode(text)) > LONGEST_PATH:
-        raise UserError(f"a source of {len(text)} characters is no path: {text[:40]}…")
+        raise UserError(f"a source of {len(text)} characters is not a path: {text[:40]}…")
     if not text:
-        raise UserError("a source is empty: name a picture, a folder, a glob, a URL or a video")
+        raise UserError("a source is empty: give an image, a folder, a glob, a URL or a video")
     if text == "-":
-        # Read here: a thread that waits for input could not be interrupted.
+        # Read here, since a thread that waits for input could not be interrupted.
         content = sys.stdin.buffer.read() if sys.stdin is not None else b""
         return [_Entry("standard input", "stdin", partial(read_picture, content, "standard input"))]
     if text.lower().startswith(("http://", "https://")):
@@ -168,7 +168,7 @@ def _convert(picture: Image.Image, name: str) -> Image.Image:
         return as_rgb(picture)
     except Exception as error:
         # A damaged file can break the decoder anywhere.
-        raise UserError(f"{name}: the picture is damaged or truncated ({error})") from error
+        raise UserError(f"{name}: the image is damaged or truncated ({error})") from error
 
 
 def _file_entry(path: Path) -> _Entry:
@@ -182,9 +182,9 @@ def _url_entry(url: str) -> _Entry:
         parts = urllib.parse.urlsplit(url)
         request = _request(parts)
     except ValueError as error:
-        raise UserError(f'"{url}" is no URL ({error}): check it') from error
+        raise UserError(f'"{url}" is not a valid URL ({error}): check it') from error
     name = Path(urllib.parse.unquote(parts.path))
-    # What a server calls a file becomes one here: nothing hidden, nothing that no file system takes.
+    # The server's name becomes a file name here: not hidden, and without characters that file systems refuse.
     stem = "".join(letter for letter in name.stem if letter.isprintable()).lstrip(".") or "download"
     if name.suffix.lower() in VIDEO_SUFFIXES:
         return _Entry(url, stem, stream=request)
@@ -192,14 +192,14 @@ def _url_entry(url: str) -> _Entry:
 
 
 def _request(parts: urllib.parse.SplitResult) -> str:
-    """A URL as people copy it, spaces and umlauts included, as servers take it."""
+    """A URL as copied by a user, perhaps with spaces and umlauts, encoded as servers expect it."""
     host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
     path, query = (urllib.parse.quote(part, safe="%/:=&?~+!$,;'@()*[]") for part in (parts.path, parts.query))
     return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
 
 
 def _without(paths: list[Path], exclude: Path | None) -> list[Path]:
-    """The paths that do not lie below ``exclude``."""
+    """The paths that are not below ``exclude``."""
     if exclude is None:
         return paths
     left_out = exclude.resolve()
@@ -210,7 +210,7 @@ def _pictures_in(folder: Path, exclude: Path | None) -> list[Path]:
     found = pictures_in(folder)
     kept = found if exclude is None or exclude.resolve() == folder.resolve() else _without(found, exclude)
     if not kept:
-        raise UserError(f'no picture in the folder "{folder}": it needs files such as .jpg or .png')
+        raise UserError(f'no images in the folder "{folder}": it needs files such as .jpg or .png')
     return kept
 
 
@@ -221,12 +221,12 @@ def _download(url: str) -> bytes:
     except (urllib.error.URLError, HTTPException, TimeoutError, OSError, ValueError) as error:
         raise UserError(f"{url}: cannot be downloaded ({getattr(error, 'reason', None) or error})") from error
     if len(content) > LARGEST_DOWNLOAD:
-        raise UserError(f"{url}: larger than {LARGEST_DOWNLOAD // 2**20} MiB; download it and name the file")
+        raise UserError(f"{url}: larger than {LARGEST_DOWNLOAD // 2**20} MiB: download it and give the file")
     return content
 
 
 def _unused(stem: str, taken: set[str]) -> str:
-    """``stem``, or with a number where an earlier picture has that name already."""
+    """``stem``, with a number if an earlier image already has that name."""
     number, candidate = 2, stem
     while candidate.lower() in taken:
         candidate, number = f"{stem}_{number}", number + 1

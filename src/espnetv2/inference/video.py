@@ -20,7 +20,7 @@ HIGHEST_CAMERA = 999
 
 
 def _opencv(purpose: str) -> ModuleType:
-    # FFmpeg and OpenCV would print lines of their own about what is told as an error here.
+    # FFmpeg and OpenCV would print messages of their own about what is reported as an error here.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     try:
@@ -31,11 +31,11 @@ def _opencv(purpose: str) -> ModuleType:
 
 
 def read_frames(source: Path | int | str) -> Iterator[tuple[int, Image.Image, float]]:
-    """Number, RGB picture and frames per second of each frame of a video (path or URL) or a camera (index), in order.
+    """Number, RGB image and frames per second of each frame of a video (path or URL) or a camera (index), in order.
 
     Raises:
         MissingPackageError: OpenCV is not installed.
-        UserError: the file holds no video, or there is no such camera.
+        UserError: the file is not a video, or there is no such camera.
     """
     kind = f"camera {source}" if isinstance(source, int) else f'the video "{source}"'
     cv2 = _opencv(f"reading {kind}")
@@ -54,13 +54,13 @@ def read_frames(source: Path | int | str) -> Iterator[tuple[int, Image.Image, fl
             number += 1
         if number == 0:
             fix = "check that one is connected" if isinstance(source, int) else "convert it to MP4"
-            raise UserError(f"{kind} gives no frame: {fix}")
+            raise UserError(f"{kind} gives no frames: {fix}")
     finally:
         capture.release()
 
 
 class VideoWriter:
-    """Write RGB frames of one size to an MP4 file, which exists only once the last one is in it.
+    """Write RGB frames of one size to an MP4 file, which appears only when the last one is written.
 
     Raises:
         MissingPackageError: OpenCV is not installed.
@@ -72,7 +72,7 @@ class VideoWriter:
         cv2 = _opencv("writing a video")
         with self._stack as stack:
             partial = stack.enter_context(atomic_path(path))
-            # Even sides: most players refuse others.
+            # Most players refuse odd sides.
             self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
             self._writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*"mp4v"), fps, self._size)
             if not self._writer.isOpened():
@@ -80,7 +80,7 @@ class VideoWriter:
             self._stack = stack.pop_all()
 
     def write(self, frame: Image.Image) -> None:
-        """Append a frame, cut or padded with black to the video's size."""
+        """Append a frame, cropped or padded with black to the video's size."""
         canvas = frame if frame.size == self._size else frame.crop((0, 0, *self._size))
         self._writer.write(np.asarray(canvas)[:, :, ::-1])
 

@@ -1,4 +1,4 @@
-"""Gather the results of streams of frames into one overlaid video each."""
+"""Collect the results of each stream of frames into one overlay video."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class VideoSink:
         self._writer: VideoWriter | None = None
 
     def path(self, result: Result) -> Path:
-        """The path that a frame's video will have."""
+        """The path of a frame's video."""
         return self._folder / f"{result.stem}_overlay.mp4"
 
     def write(self, result: Result) -> Path:
@@ -38,7 +38,7 @@ class VideoSink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        # A camera is stopped from the keyboard: what was filmed until then is a whole video.
+        # A camera is stopped from the keyboard: what was recorded until then is a complete video.
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._stack.close()
         else:

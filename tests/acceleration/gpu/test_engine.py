@@ -169,7 +169,7 @@ def test_mistakes_are_told(run: Run, tmp_path: Path, segmentation_file: Path) ->
     for options, reason in (
         (("--backend", "fuse"), 'no backend "fuse": did you mean "fused"?'),
         (("--backend", "streams"), 'the backend "streams" is for a GPU'),
-        (("--backend", "streams", "--no-accelerate"), "leave one of the two out"),
+        (("--backend", "streams", "--no-accelerate"), "requires acceleration: leave out backend"),
     ):
         outcome = run(*common, *options)
         assert outcome.code == 2
