@@ -98,8 +98,8 @@ def test_classes_without_weights_or_with_those_of_a_classifier(tmp_path: Path) -
         ({"classes": ["cat", "cat"]}, "each once"),
         ({"classes": ["cat", 1]}, "give a list"),
         ({"classes": ["cat", "dog"], "num_classes": 1}, "1 outputs are too few for 2 classes"),
-        ({"weights": ""}, '"" names no weights'),
-        ({"weights": "https://example.org/a.pth"}, "names no weights: give a tag"),
+        ({"weights": ""}, '"" does not name weights'),
+        ({"weights": "https://example.org/a.pth"}, "does not name weights: give a tag"),
     ],
 )
 def test_arguments_that_do_not_fit(options: dict[str, Any], message: str) -> None:

@@ -137,11 +137,11 @@ def test_a_replaced_last_layer_is_no_longer_described(segmentation_file: Path) -
     assert isinstance(model.decoder, PyramidDecoder)
     model.decoder.pool1.expand = torch.nn.Conv2d(10, 5, 1)
     with pytest.raises(
-        UserError, match=r"espnetv2_seg_s0_5 with 5 outputs, but described as espnetv2_seg_s0_5 with 20: name the"
+        UserError, match=r"espnetv2_seg_s0_5 with 5 outputs, but is described as espnetv2_seg_s0_5 with 20: give the"
     ):
         Predictor(model)
     model.decoder.pool1.add_module("expand", torch.nn.Sequential(torch.nn.Conv2d(10, 20, 1)))
-    with pytest.raises(UserError, match=r'no parameter "decoder.pool1.expand.weight", so its layers have been changed'):
+    with pytest.raises(UserError, match=r'no parameter "decoder.pool1.expand.weight", so its layers have been modified'):
         Predictor(model)
 
 

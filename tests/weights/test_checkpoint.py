@@ -63,10 +63,10 @@ def test_official_training_files_are_unwrapped(tmp_path: Path) -> None:
 
 def test_what_is_beside_the_checkpoint_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "best.safetensors").touch()
-    with pytest.raises(UserError, match=r"is the folder of a run: name .*best\.safetensors"):
+    with pytest.raises(UserError, match=r"is the folder of a training run: give .*best\.safetensors"):
         load_checkpoint(tmp_path)
     (tmp_path / "model.onnx").touch()
-    with pytest.raises(UserError, match="is an exported file: name the checkpoint that it was made from"):
+    with pytest.raises(UserError, match="is an exported file: give the checkpoint that it was exported from"):
         load_checkpoint(tmp_path / "model.onnx")
     with pytest.raises(UserError, match="is a file, not a model"):
         create_model(str(tmp_path / "best.safetensors"))
@@ -87,7 +87,7 @@ def test_scalars_of_numpy_1_are_harmless(tmp_path: Path) -> None:
 def test_a_parameter_that_is_larger_than_the_file_is_refused(tmp_path: Path) -> None:
     own = state("espnetv2_s0_5", 2)
     torch.save(own | {"classifier.weight": torch.zeros(1).half().expand(10**9, 1024)}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r'refused: its parameter "classifier.weight" is larger than what is stored of it'):
+    with pytest.raises(UserError, match=r'refused: its parameter "classifier.weight" is larger than its stored data'):
         load_checkpoint(tmp_path / "x.pth")
 
 
@@ -196,18 +196,18 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     info = generic_info(model_spec("espnetv2_s1_0"), 2)
     own = state("espnetv2_s0_5", 2)
     with pytest.raises(
-        UserError, match=r"state dict is of espnetv2_s0_5 with 2 outputs, but described as espnetv2_s1_0 with 2"
+        UserError, match=r"state dict belongs to espnetv2_s0_5 with 2 outputs, but is described as espnetv2_s1_0 with 2"
     ):
         save_checkpoint(own, info, tmp_path / "x.safetensors")
     assert not list(tmp_path.iterdir())
     save_file(own, tmp_path / "x.safetensors", metadata={METADATA_KEY: info.model_dump_json()})
-    with pytest.raises(UserError, match=r"describes espnetv2_s1_0 with 2 outputs but holds espnetv2_s0_5"):
+    with pytest.raises(UserError, match=r"describes espnetv2_s1_0 with 2 outputs but contains espnetv2_s0_5"):
         load_checkpoint(tmp_path / "x.safetensors")
 
 
 def test_no_folder_to_save_in(tmp_path: Path) -> None:
     info = generic_info(model_spec("espnetv2_s0_5"), 2)
-    with pytest.raises(UserError, match='absent": make it first'):
+    with pytest.raises(UserError, match='absent": create it first'):
         save_checkpoint(state("espnetv2_s0_5", 2), info, tmp_path / "absent/x.safetensors")
 
 
@@ -221,7 +221,7 @@ def test_names_below_a_wrapper(prefix: str, suffix: str, tmp_path: Path, caplog:
     else:
         save_file(wrapped, tmp_path / "x.safetensors")
     assert load_checkpoint(tmp_path / f"x{suffix}").state_dict.keys() == own.keys()
-    assert "does not say what its classes are and how images were prepared" in caplog.text
+    assert "does not describe its classes and preprocessing" in caplog.text
 
 
 def test_several_networks_in_a_file(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_several_networks_in_a_file(tmp_path: Path) -> None:
     save_file(
         {prefix + name: tensor.clone() for prefix in ("a.", "b.") for name, tensor in own.items()}, tmp_path / "x.safetensors"
     )
-    with pytest.raises(UserError, match=r"holds several networks \(a\., b\.\): save the state_dict\(\) of one"):
+    with pytest.raises(UserError, match=r"contains several networks \(a\., b\.\): save the state_dict\(\) of one"):
         load_checkpoint(tmp_path / "x.safetensors")
 
 

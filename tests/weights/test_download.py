@@ -63,7 +63,7 @@ def test_a_truncated_download_is_refused_and_removed(monkeypatch: pytest.MonkeyP
 def test_a_missing_file_is_told_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with served({}) as host:
         monkeypatch.setattr(catalogue_module, "HOST", host)
-        with pytest.raises(UserError, match=r"could not be downloaded \(Not Found\).*ESPNETV2_WEIGHTS or --weights-dir"):
+        with pytest.raises(UserError, match=r"could not be downloaded \(Not Found\).*ESPNETV2_WEIGHTS or weights_dir"):
             fetch(entry_for())
 
 
@@ -104,7 +104,7 @@ def test_a_spoilt_cache_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_folder_that_is_none_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--weights-dir names .* which is no folder"):
+    with pytest.raises(UserError, match=r"weights_dir: .* is not a folder"):
         local_file(entry_for(), tmp_path / "absent")
 
 
@@ -112,7 +112,7 @@ def test_a_folder_that_is_none_is_an_error(tmp_path: Path) -> None:
 def test_without_a_home_a_folder_can_be_named(tmp_path: Path) -> None:
     entry = entry_for()
     assert not is_local(entry)
-    with pytest.raises(UserError, match=r"could not be downloaded \(.*no home folder.*--weights-dir"):
+    with pytest.raises(UserError, match=r"could not be downloaded \(.*no home folder.*weights_dir"):
         fetch(entry)
     (tmp_path / entry.file).write_bytes(CONTENT)
     assert fetch(entry, tmp_path) == tmp_path / entry.file

@@ -1,4 +1,4 @@
-"""Trained parameters: the catalogue, downloads, files, and the authors' parameter names."""
+"""Trained weights: catalogue, downloads, checkpoint files, and the authors' parameter names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HOMES = {
 
 
 def _resolve(name: str) -> object:
-    # The catalogue is asked where there is no torch, which the rest needs.
+    # The catalogue must also work without torch, which the rest requires.
     if name in _HOMES:
         return getattr(import_module(f"espnetv2.weights.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'espnetv2.weights' has no attribute {name!r}")

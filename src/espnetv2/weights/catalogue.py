@@ -1,4 +1,4 @@
-"""The weights that can be asked for by name. The entries themselves are data, in ``catalogue.yaml``."""
+"""The weights that are available by name. The entries themselves are data, in ``catalogue.yaml``."""
 
 from __future__ import annotations
 
@@ -63,17 +63,17 @@ class WeightEntry(BaseModel):
 
     @property
     def licence(self) -> str:
-        """Licence of the weights, and the terms of the data that they were trained on."""
+        """Licence of the weights, and the terms of their training data."""
         return f"MIT; {_DATA_TERMS[self.dataset]}"
 
     @property
     def origin(self) -> str:
-        """Where they come from, in short."""
+        """Where they come from, in brief."""
         raise NotImplementedError
 
 
 class BundledWeights(WeightEntry):
-    """Weights trained by this project, which the package carries. Their file says everything else of them."""
+    """Weights trained by this project and included in the package. Their file describes everything else."""
 
     @property
     def origin(self) -> str:
@@ -111,7 +111,7 @@ class ReleasedWeights(WeightEntry):
         return ModelInfo(
             model=self.model,
             tag=self.tag,
-            # The authors' Cityscapes networks have a 20th output, "background", which is no class.
+            # The authors' Cityscapes networks have a 20th output, "background", which is not a class.
             outputs=20 if self.dataset == "cityscapes" else len(labels.classes),
             classes=labels.classes,
             palette=labels.palette,
@@ -123,7 +123,7 @@ class ReleasedWeights(WeightEntry):
         )
 
     def preprocessing(self) -> Preprocessing:
-        """How pictures are prepared for these weights."""
+        """How images are prepared for these weights."""
         height, width = parse_size(self.size)
         if self.source.preprocessing == "psp":
             return Preprocessing(height=height, width=width, channels="BGR", mean=_PSP_MEAN, std=_PSP_STD)
@@ -146,7 +146,7 @@ def released() -> list[ReleasedWeights]:
 
 
 def bundled_folder() -> Path:
-    """Where the package keeps the weights that it carries."""
+    """The folder of the weights included in the package."""
     return Path(str(resources.files("espnetv2.weights").joinpath("bundled")))
 
 
@@ -162,7 +162,7 @@ def list_weights(model: str | None = None) -> list[str]:
 
 
 def find_weights(name: str) -> WeightEntry:
-    """The entry for ``model.tag``, or for ``model`` alone its default one.
+    """The entry for ``model.tag``, or the default one for just ``model``.
 
     Raises:
         UserError: there is no such model, no such tag, or the model has no weights.
@@ -170,7 +170,7 @@ def find_weights(name: str) -> WeightEntry:
     model, _, tag = name.partition(".")
     known = list_weights(model)
     if not known:
-        raise UserError(f'there are no released weights for "{model}": name a checkpoint file of your own as its weights')
+        raise UserError(f'there are no released weights for "{model}": give a checkpoint file of your own as its weights')
     if not tag:
         return catalogue()[known[0]]
     if name not in known:

@@ -1,4 +1,4 @@
-"""Read any checkpoint file, own or official, without executing anything in it; write own ones."""
+"""Read checkpoint files, this project's or the authors', without executing anything in them; write this project's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ METADATA_KEY = "espnetv2"
 _FIRST = "encoder.level1.conv.weight"
 BEST = "best.safetensors"
 _WIDTHS = (_FIRST, "encoder.level2.down.act.weight")
-# A few official training files hold NumPy scalars (the best score), which torch does not accept by itself.
+# A few official training files contain NumPy scalars (the best score), which torch does not accept by default.
 _SCALAR = np.float64(0).__reduce__()[0]
 _HARMLESS: list[Any] = [
     np.dtype,
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Trained parameters under this project's names, and what they are."""
+    """Trained parameters under this project's names, with their description."""
 
     path: Path
     spec: ModelSpec
@@ -59,20 +59,20 @@ class Checkpoint:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint: ``.safetensors``, a PyTorch file, or one that training can resume from; own or official.
+    """Read a checkpoint: ``.safetensors``, a PyTorch file, or a resumable training checkpoint; this project's or official.
 
-    What the file is follows from its content alone. Tensors come to the CPU, floating-point ones as float32.
+    The kind of file is detected from its content alone. Tensors are loaded to the CPU, floating-point ones as float32.
 
     Raises:
-        UserError: there is no such file, it is damaged, would execute code, or is no checkpoint of this network.
+        UserError: there is no such file, it is damaged, would execute code, or is not a checkpoint of this network.
     """
     path = Path(path)
     if (path / BEST).is_file():
-        raise UserError(f'"{path}" is the folder of a run: name {path / BEST}')
+        raise UserError(f'"{path}" is the folder of a training run: give {path / BEST}')
     if not path.is_file():
         raise UserError(f'no checkpoint file "{path}": check the path')
     if is_exported(path):
-        raise UserError(f"{path} is an exported file: name the checkpoint that it was made from")
+        raise UserError(f"{path} is an exported file: give the checkpoint that it was exported from")
     tensors, metadata = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     tensors = _unwrapped(path, tensors)
     try:
@@ -88,22 +88,22 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def save_checkpoint(state_dict: Mapping[str, Tensor], info: ModelInfo, path: str | Path) -> None:
-    """Write ``.safetensors`` that carries ``info``, whole or not at all.
+    """Write a ``.safetensors`` file that includes ``info``, completely or not at all.
 
     Raises:
         UserError: ``info`` describes another network, or there is no such folder.
     """
     check_described("the state dict", state_dict, info)
     if not Path(path).parent.is_dir():
-        raise UserError(f'no folder "{Path(path).parent}": make it first')
+        raise UserError(f'no folder "{Path(path).parent}": create it first')
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state_dict.items()}
     with atomic_path(Path(path)) as partial:
-        # save_file would make a file that its owner alone may read.
+        # save_file would create a file that only its owner can read.
         partial.write_bytes(save(tensors, metadata={METADATA_KEY: info.model_dump_json()}))
 
 
 def check_described(what: str, state_dict: Mapping[str, Tensor], info: ModelInfo) -> None:
-    """See that a description is of these parameters: of the same model, with as many outputs.
+    """Check that a description fits these parameters: same model, same number of outputs.
 
     Raises:
         UserError: it is not; the message begins with ``what``.
@@ -111,12 +111,12 @@ def check_described(what: str, state_dict: Mapping[str, Tensor], info: ModelInfo
     try:
         spec = _recognise(what, own_layout(state_dict), state_dict)
     except UserError as error:
-        raise UserError(f"{error}, so its layers have been changed: give create_model other classes instead") from error
+        raise UserError(f"{error}, so its layers have been modified: give create_model other classes instead") from error
     outputs = _outputs(spec, state_dict)
     if info.model != spec.name or info.outputs != outputs:
         raise UserError(
-            f"{what} is of {spec.name} with {outputs} outputs, but described as {info.model} with {info.outputs}: "
-            "name the classes when you create the model, create_model(..., classes=[...])"
+            f"{what} belongs to {spec.name} with {outputs} outputs, but is described as {info.model} with {info.outputs}: "
+            "give the classes when you create the model, create_model(..., classes=[...])"
         )
 
 
@@ -127,7 +127,7 @@ def _is_safetensors(path: Path) -> bool:
             start = file.read(9)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    # Eight bytes that give the header's length, then the header, a JSON object.
+    # Eight bytes with the header's length, then the header, a JSON object.
     return start[8:] == b"{" and 8 + int.from_bytes(start[:8], "little") <= size
 
 
@@ -143,60 +143,60 @@ def _read_torch(path: Path) -> tuple[StateDict, dict[str, str]]:
     try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # The stream hides the file's name, from whose ending torch would guess what it holds.
+            # A stream hides the file's name, from whose suffix torch would guess the content.
             with path.open("rb") as stream:
                 content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(_refusal(path, str(error))) from error
     except Exception as error:
         # A damaged file can break the reader anywhere.
-        raise UserError(f"{path} is damaged or no checkpoint ({type(error).__name__}): get the file again") from error
+        raise UserError(f"{path} is damaged or not a checkpoint ({type(error).__name__}): get the file again") from error
     described = isinstance(content, dict) and isinstance(content.get(METADATA_KEY), str)
     return _unwrap(path, content), {METADATA_KEY: content[METADATA_KEY]} if described else {}
 
 
 def _refusal(path: Path, reason: str) -> str:
     if "Unsupported global" in reason or "Unsupported class" in reason or "GLOBAL" in reason:
-        return f"{path} was refused: it asks to run code, which a checkpoint has no need of; ask its author for safetensors"
-    return f"{path} is damaged or no checkpoint: get the file again"
+        return f"{path} was refused: it asks to run code, which no checkpoint needs: ask its author for a safetensors file"
+    return f"{path} is damaged or not a checkpoint: get the file again"
 
 
 def _unwrap(path: Path, content: object) -> StateDict:
-    """The tensors of a plain state dict, or of one inside a training file."""
+    """The tensors of a plain state dict, or of the one inside a training checkpoint."""
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not parameters: save the model's state_dict()")
+        raise UserError(f"{path} contains a {type(content).__name__}, not parameters: save the model's state_dict()")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     for name, value in tensors.items():
         if not _is_stored(value):
-            raise UserError(f'{path} was refused: its parameter "{name}" is larger than what is stored of it')
+            raise UserError(f'{path} was refused: its parameter "{name}" is larger than its stored data')
     return tensors
 
 
 def _unwrapped(path: Path, tensors: StateDict) -> StateDict:
-    """Without what a training run, ``DistributedDataParallel``, ``torch.compile`` or a module around it puts before names."""
+    """Strip the prefix that a training run, ``DistributedDataParallel``, ``torch.compile`` or a wrapper adds to names."""
     prefixes = [name.removesuffix(_FIRST) for name in tensors if name.endswith(f".{_FIRST}")]
     if not prefixes or _FIRST in tensors:
         return tensors
-    # A training run keeps the network as "model", and what it validates, if that is not the same, as "average".
+    # A training run stores the network as "model", and the one that it validates, if different, as "average".
     known = [prefix for prefix in ("average.", "model.") if prefix in prefixes]
     if not known and len(prefixes) > 1:
-        raise UserError(f"{path} holds several networks ({', '.join(prefixes)}): save the state_dict() of one")
+        raise UserError(f"{path} contains several networks ({', '.join(prefixes)}): save the state_dict() of one")
     prefix = (known or prefixes)[0]
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _is_stored(tensor: Tensor) -> bool:
-    """Whether a tensor is no larger than its memory. One number may be expanded to any size."""
+    """Whether a tensor is no larger than its storage. A single number may be expanded to any size."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         return True
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _recognise(what: str, layout: Layout, state_dict: Mapping[str, Tensor]) -> ModelSpec:
-    """The model whose widths these are."""
+    """The model that has these widths."""
     decoder = None if layout == "classification" else layout
     specs = [spec for spec in MODELS.values() if spec.decoder == decoder]
     needed = (*_WIDTHS, f"{specs[0].output_layer}.weight")
@@ -208,7 +208,7 @@ def _recognise(what: str, layout: Layout, state_dict: Mapping[str, Tensor]) -> M
         shape = widths(spec.scale)
         if found == (shape.level1, shape.level2):
             return spec
-    raise UserError(f"{what} is of no known width: its second level has {found[1]} channels")
+    raise UserError(f"{what} does not have a known width: its second level has {found[1]} channels")
 
 
 def _outputs(spec: ModelSpec, state_dict: Mapping[str, Tensor]) -> int:
@@ -220,8 +220,8 @@ def _info(path: Path, metadata: dict[str, str], spec: ModelSpec, outputs: int, *
         return _own_info(path, metadata[METADATA_KEY], spec, outputs)
     if not official:
         log.warning(
-            "%s does not say what its classes are and how images were prepared for it, so the usual way is taken: "
-            "espnetv2.weights.save_checkpoint writes that beside the weights",
+            "%s does not describe its classes and preprocessing, so the defaults are used: "
+            "espnetv2.weights.save_checkpoint stores them with the weights",
             path,
         )
         return generic_info(spec, outputs)
@@ -238,14 +238,14 @@ def _own_info(path: Path, text: str, spec: ModelSpec, outputs: int) -> ModelInfo
         raise UserError(f"the description inside {path} is damaged: get the file again") from error
     if info.model != spec.name or info.outputs != outputs:
         raise UserError(
-            f"{path} describes {info.model} with {info.outputs} outputs but holds {spec.name} with {outputs}: "
+            f"{path} describes {info.model} with {info.outputs} outputs but contains {spec.name} with {outputs}: "
             "get the file again"
         )
     return info
 
 
 def _official_info(spec: ModelSpec, outputs: int) -> ModelInfo:
-    """An official layout that is none of the released files: the authors' conventions hold where the class count fits."""
+    """An official layout that is not a released file: the authors' conventions apply if the class count fits."""
     if spec.task == "classification":
         return generic_info(spec, outputs, imagenet_labels() if outputs == 1000 else None)
     labels = {20: CITYSCAPES, 21: VOC}.get(outputs)

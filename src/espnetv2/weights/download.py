@@ -1,4 +1,4 @@
-"""Get a released file: from a folder, from the cache, or from the network; never one whose checksum is wrong."""
+"""Get a released file from a folder, the cache or the network, and never one with a wrong checksum."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def cache_folder() -> Path:
 
 
 def local_file(entry: ReleasedWeights, weights_dir: str | Path | None = None) -> Path | None:
-    """The file if it is on this machine, its checksum not yet looked at.
+    """The file if it is on this machine, its checksum not yet verified.
 
-    Looked for in ``weights_dir``, in the folder that the variable ESPNETV2_WEIGHTS names, and in the cache.
+    Searched in ``weights_dir``, in the folder named by the variable ESPNETV2_WEIGHTS, and in the cache.
 
     Raises:
-        UserError: ``weights_dir`` or the variable names no folder.
+        UserError: ``weights_dir`` or the variable does not name a folder.
     """
     folders = _named_folders(weights_dir)
     with suppress(OSError):
@@ -47,16 +47,16 @@ def local_file(entry: ReleasedWeights, weights_dir: str | Path | None = None) ->
 
 def _named_folders(weights_dir: str | Path | None) -> list[Path]:
     folders = []
-    for origin, folder in (("--weights-dir", weights_dir), (FOLDER_VARIABLE, os.environ.get(FOLDER_VARIABLE))):
+    for origin, folder in (("weights_dir", weights_dir), (FOLDER_VARIABLE, os.environ.get(FOLDER_VARIABLE))):
         if folder:
             if not Path(folder).is_dir():
-                raise UserError(f'{origin} names "{folder}", which is no folder: name one that holds weight files')
+                raise UserError(f'{origin}: "{folder}" is not a folder: give one that contains weight files')
             folders.append(Path(folder))
     return folders
 
 
 def fetch(entry: WeightEntry, weights_dir: str | Path | None = None) -> Path:
-    """The file of an entry: the package's own, or the verified released one, downloaded into the cache if it is not here.
+    """The file of an entry: the package's own, or the verified released one, downloaded into the cache if necessary.
 
     Raises:
         UserError: the file differs from the released one, or cannot be downloaded.
@@ -70,16 +70,16 @@ def fetch(entry: WeightEntry, weights_dir: str | Path | None = None) -> Path:
         if problem is None:
             return path
         if path.parent in _named_folders(weights_dir):
-            raise UserError(f"{path} is not the released file ({problem}): delete it, or name another folder")
+            raise UserError(f"{path} is not the released file ({problem}): delete it, or choose another folder")
         path.unlink()
     return _download(entry)
 
 
 def is_local(entry: WeightEntry, weights_dir: str | Path | None = None) -> bool:
-    """Whether the file is on this machine, and whole.
+    """Whether the file is on this machine, and intact.
 
     Raises:
-        UserError: as ``local_file``.
+        UserError: ``weights_dir`` or the variable does not name a folder.
     """
     if isinstance(entry, BundledWeights):
         return entry.path.is_file()
@@ -89,13 +89,13 @@ def is_local(entry: WeightEntry, weights_dir: str | Path | None = None) -> bool:
 
 
 def matching_entry(path: Path, entries: list[ReleasedWeights]) -> ReleasedWeights | None:
-    """The entry whose released file has exactly this content, whatever the file is called."""
+    """The entry whose released file has exactly this content, regardless of the file's name."""
     blob = _git_blob_sha1(path)
     return next((entry for entry in entries if entry.git_blob_sha1 == blob), None)
 
 
 def _download(entry: ReleasedWeights) -> Path:
-    hint = f"download it elsewhere from {entry.url} into a folder, and name that with {FOLDER_VARIABLE} or --weights-dir"
+    hint = f"download it elsewhere from {entry.url} into a folder, and set {FOLDER_VARIABLE} or weights_dir to that folder"
     try:
         target = cache_folder() / entry.file
         target.parent.mkdir(parents=True, exist_ok=True)

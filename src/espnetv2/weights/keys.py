@@ -1,10 +1,10 @@
 """Official parameter names <-> this project's, in both directions.
 
-The authors published two repositories with four layouts of names. The correspondence is written down once, module by
-module, in the order in which the network is built; either direction is that table read from one side.
+The authors published two repositories with four naming layouts. The correspondence is written down once, module by module,
+in the order in which the network is built; each direction reads that table from one side.
 
 Two groups of official parameters take part in no computation, ``level{2..5}_0.eesp.module_act`` and
-``level5_0.inp_reinf``: they are dropped on the way in, and written with their initial values on the way out.
+``level5_0.inp_reinf``: they are dropped on import, and written with their initial values on export.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SIGNS: dict[Layout, tuple[str, str]] = {
 
 
 def convert_official(state_dict: Mapping[str, Tensor]) -> StateDict:
-    """Parameters of any official checkpoint, under this project's names.
+    """Parameters of any official checkpoint under this project's names.
 
     Args:
         state_dict: official name -> tensor, of any of the four layouts (classification or segmentation, of either
@@ -43,7 +43,7 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> StateDict:
         own name -> tensor, which ``load_state_dict`` of the matching model accepts strictly.
 
     Raises:
-        UserError: the names are not an official checkpoint's.
+        UserError: the names are not those of an official checkpoint.
     """
     plain = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     layout = _layout(plain, official=True)
@@ -60,7 +60,7 @@ def to_official(state_dict: Mapping[str, Tensor], *, data_parallel: bool | None 
             classification and the "psp" decoder, and do not for "pyramid".
 
     Returns:
-        official name -> tensor. The parameters that this project does not own, because they never learn, have their
+        official name -> tensor. The parameters that this project leaves out, because they are never trained, have their
         initial values (PReLU 0.25, identity normalisation) or, where those are random, 0.
 
     Raises:
@@ -196,7 +196,7 @@ def _psp() -> Pairs:
 
 
 def _pyramid() -> Pairs:
-    # The authors count decoder steps from the deepest; here a step has the number of the encoder level that it meets.
+    # The authors count decoder steps from the deepest; here a step has the number of the encoder level that it joins.
     for step, level in enumerate((4, 3, 2, 1), start=1):
         own, official = f"decoder.pool{level}", f"bu_dec_l{step}"
         yield from _numbered(f"{own}.project", f"{official}.projection_layer.cbr", "conv", "bn", "act")

@@ -1,4 +1,4 @@
-"""The checkpoint that a name stands for: one rule for models, predictions, exports, benchmarks and trainings."""
+"""The checkpoint that a name stands for: one rule for models, prediction, export, benchmarks and training."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def resolve(weights: str | Path, *, model: str | None = None, weights_dir: str |
 
     Args:
         weights: ``model.tag``; a model's name, for its default weights; a tag of ``model``; or a checkpoint file.
-        model: whose tag it may be.
-        weights_dir: folder in which released files are looked for first.
+        model: the model whose tag it may be.
+        weights_dir: folder that is searched first for released files.
 
     Raises:
-        UserError: no such weights, or a file or download that failed.
+        UserError: no such weights, or a file that cannot be read or downloaded.
     """
     text = str(weights)
     if not text or "://" in text:
-        raise UserError(f'"{text}" names no weights: give a tag, model.tag, or the path of a file on this machine')
+        raise UserError(f'"{text}" does not name weights: give a tag, model.tag, or the path of a local file')
     if isinstance(weights, Path):
         return load_checkpoint(weights)
     if model is not None and f"{model}.{text}" in catalogue():
@@ -41,7 +41,7 @@ def resolve(weights: str | Path, *, model: str | None = None, weights_dir: str |
 
 
 def is_checkpoint(text: str) -> bool:
-    """Whether this names a file, and neither a model nor a model's weights, which go before files of the same name."""
+    """Whether this names a file and not a model or a model's weights, which take precedence over files of the same name."""
     if text in MODELS or text in catalogue():
         return False
     if "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES:

@@ -1,4 +1,4 @@
-"""Start a network from weights that were trained on something else."""
+"""Initialise a network from weights that were trained on something else."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 def start_from(network: Network, info: ModelInfo, checkpoint: Checkpoint) -> str:
-    """Copy every parameter that has the same name and shape: at least the whole encoder.
+    """Copy every parameter with the same name and shape: at least the whole encoder.
 
-    Where the classes are others, the last layer gets the rows of those that have the same name. What it gives for all
-    others is 0 then: fresh rows, or those of other classes, would be sure of the wrong answer.
+    If the classes differ, the last layer gets the rows of the classes with the same name; its output for all others is 0,
+    since random rows, or those of other classes, would be confident of the wrong class.
 
     Args:
-        network: copied into.
-        info: which model it is, what it is going to learn and how it is going to see pictures.
-        checkpoint: copied from; classification weights will do for segmentation.
+        network: the target.
+        info: its model, the classes that it will learn and its preprocessing.
+        checkpoint: the source; classification weights also work for segmentation.
 
     Returns:
-        a line that says what was copied, and what is unlike before.
+        a line that says what was copied, and what differs from before.
 
     Raises:
-        UserError: the encoder is of another width.
+        UserError: the encoder has another width.
     """
     own, before = network.state_dict(), checkpoint.info
     same = {n: t for n, t in checkpoint.state_dict.items() if n in own and own[n].shape == t.shape}
@@ -49,7 +49,7 @@ def start_from(network: Network, info: ModelInfo, checkpoint: Checkpoint) -> str
     encoder = {name for name in own if name.startswith("encoder.")}
     if not encoder <= same.keys():
         raise UserError(
-            f"{checkpoint.path} holds {checkpoint.spec.name}, whose encoder does not fit {info.model}: choose the same width"
+            f"{checkpoint.path} contains {checkpoint.spec.name}, whose encoder does not fit {info.model}: choose the same width"
         )
     network.load_state_dict(own | same | last)
     beyond = len(same) - len(encoder)
@@ -64,7 +64,7 @@ def start_from(network: Network, info: ModelInfo, checkpoint: Checkpoint) -> str
 
 
 def _rows_by_name(own: Tensor, classes: Sequence[str], theirs: Tensor, before: Sequence[str]) -> Tensor:
-    """The rows of the last layer, or values of its bias: those of classes with the same name, 0 for the rest."""
+    """The rows of the last layer, or values of its bias: copied for classes with the same name, 0 for the rest."""
     rows = torch.zeros_like(own)
     for place, name in enumerate(classes):
         if name in before:
