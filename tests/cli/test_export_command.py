@@ -27,8 +27,8 @@ def test_mistakes_are_one_line(run: Run, segmentation_file: Path, tmp_path: Path
     words = ("export", "espnetv2_seg_s0_5", "--weights", segmentation_file, "--out", tmp_path / "new/model.onnx")
     for more, reason in (
         (("--format", "onxx"), "did you mean"),
-        (("--format", "openvino"), "ends in .xml"),
-        (("--format", "onnx", "--precision", "int8"), "--calibrate"),
+        (("--format", "openvino"), "end in .xml"),
+        (("--format", "onnx", "--precision", "int8"), "set calibrate"),
         (("--format", "onnx", "--size", "9"), "is not a size"),
     ):
         done = run(*words, *more)

@@ -168,7 +168,7 @@ def test_a_file_that_gives_something_else_is_not_kept(
             return -super().forward(pixels)
 
     monkeypatch.setattr(graph, "Normalisation", Wrong)
-    with pytest.raises(UserError, match=r"does not give what the network gives: .* % of the classes agree"):
+    with pytest.raises(UserError, match=r"does not match the network: .* % of the classes agree"):
         written(network, tmp_path / "out", "onnx", input="uint8")
     assert not (tmp_path / "out").exists()
 
@@ -206,10 +206,10 @@ def test_a_file_is_replaced_whole_or_not_at_all(network: Network, tmp_path: Path
     ("name", "options", "reason"),
     [
         ("model.onnx", {"format": "onxx"}, 'no format "onxx": did you mean "onnx"?'),
-        ("model.bin", {}, "the name of ONNX files ends in .onnx"),
-        ("model.pt2", {"format": "pt2", "precision": "int8"}, "pt2 files have no int8"),
-        ("model.onnx", {"precision": "int8"}, "name a folder of them with --calibrate"),
-        ("model.onnx", {"precision": "int8", "calibrate": "absent"}, '"absent" is no folder'),
+        ("model.bin", {}, "ONNX file names end in .onnx"),
+        ("model.pt2", {"format": "pt2", "precision": "int8"}, "pt2 files do not support int8"),
+        ("model.onnx", {"precision": "int8"}, "set calibrate to a folder of representative images"),
+        ("model.onnx", {"precision": "int8", "calibrate": "absent"}, '"absent" is not a folder'),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(
@@ -223,7 +223,7 @@ def test_what_cannot_be_is_refused_before_any_work(
 
 
 def test_calibration_needs_pictures(network: Network, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no picture below"):
+    with pytest.raises(UserError, match="no images below"):
         export(network, tmp_path / "out/model.onnx", precision="int8", calibrate=tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"broken\.png"):

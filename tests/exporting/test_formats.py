@@ -144,13 +144,13 @@ def test_a_missing_runtime_is_named_with_its_extra(suffix: str, ncnn_folder: Pat
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("executorch", ["--precision", "fp16"], "executorch files have no fp16 here: choose fp32"),
-        ("executorch", ["--dynamic"], "one input size"),
-        ("ncnn", ["--input", "uint8"], "ncnn files take no uint8 here: choose --input float32"),
-        ("ncnn", ["--output", "classes"], "ncnn files give no classes here: choose --output logits"),
-        ("coreml", ["--input", "uint8"], "coreml files take no uint8"),
-        ("litert", ["--precision", "int8"], "litert files have no int8"),
-        ("tensorrt", ["--output", "classes"], "tensorrt files give no classes"),
+        ("executorch", ["--precision", "fp16"], "executorch files do not support fp16: choose fp32"),
+        ("executorch", ["--dynamic"], "a fixed input size"),
+        ("ncnn", ["--input", "uint8"], "ncnn files do not support uint8 input: choose input float32"),
+        ("ncnn", ["--output", "classes"], "ncnn files do not support classes as output: choose output logits"),
+        ("coreml", ["--input", "uint8"], "coreml files do not support uint8"),
+        ("litert", ["--precision", "int8"], "litert files do not support int8"),
+        ("tensorrt", ["--output", "classes"], "tensorrt files do not support classes"),
     ],
 )
 def test_what_a_format_cannot_do_is_refused_before_any_work(

@@ -37,7 +37,7 @@ def test_what_is_beside_an_openvino_file_stays(tmp_path: Path, has_graph: bool, 
     beside.mkdir() if is_folder else beside.touch()
     if has_graph:
         (tmp_path / "m.xml").touch()
-    with pytest.raises(UserError, match=r"m\.bin is (there already|a folder)"):
+    with pytest.raises(UserError, match=r"m\.bin (already exists|is already a folder)"):
         check_target(tmp_path / "m.xml", OPENVINO)
 
 
@@ -45,16 +45,16 @@ def test_a_folder_of_somebody_else_stays(tmp_path: Path) -> None:
     out = tmp_path / "m.ncnn"
     out.mkdir()
     (out / "precious.txt").touch()
-    with pytest.raises(UserError, match="is a folder that NCNN files are not"):
+    with pytest.raises(UserError, match="is a folder that is not in NCNN format"):
         check_target(out, NCNN)
     (tmp_path / "link.ncnn").symlink_to(out)
-    with pytest.raises(UserError, match="is a link already"):
+    with pytest.raises(UserError, match="is already a link"):
         check_target(tmp_path / "link.ncnn", NCNN)
     (tmp_path / "file.ncnn").touch()
-    with pytest.raises(UserError, match="is a file already"):
+    with pytest.raises(UserError, match="is already a file"):
         check_target(tmp_path / "file.ncnn", NCNN)
     (tmp_path / "m.onnx").mkdir()
-    with pytest.raises(UserError, match="is a folder already"):
+    with pytest.raises(UserError, match="is already a folder"):
         check_target(tmp_path / "m.onnx", ONNX)
 
 
@@ -90,5 +90,5 @@ def test_sizes_count_all_that_belongs_to_a_file(tmp_path: Path) -> None:
 
 
 def test_a_suffix_that_the_format_would_not_write_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the name of OpenVINO IR files ends in \.xml"):
+    with pytest.raises(UserError, match=r"OpenVINO IR file names end in \.xml"):
         export(small_segmentation(), tmp_path / "M.XML", format="openvino")

@@ -124,7 +124,7 @@ def test_models_that_cannot_be_used(segmentation_file: Path) -> None:
         (torch.nn.Conv2d(3, 3, 1), {}, "Conv2d is not a network of this package"),
         (None, {}, "NoneType is not a network of this package"),
         (accelerated(model), {}, "has been accelerated, for inference alone: give the one that it was made from"),
-        (model, {"weights": "camvid"}, "this model has its weights: leave weights out"),
+        (model, {"weights": "camvid"}, "this model already has its weights: leave out weights"),
     ]
     for given, options, message in cases:
         with pytest.raises(UserError, match=message):

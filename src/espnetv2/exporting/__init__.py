@@ -1,1 +1,1 @@
-"""From a trained network to a file that another runtime runs: rewritten for speed, carrying what it is, verified."""
+"""Export trained networks to files for other runtimes: rewritten for speed, self-describing, verified."""

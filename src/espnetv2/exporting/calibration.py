@@ -1,4 +1,4 @@
-"""Pictures that quantisation and verification look at."""
+"""Images for quantisation and verification."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ MOST_PICTURES = 48
 
 
 class Calibration:
-    """Pictures of a folder, evenly spread over it, as a graph's input.
+    """Images of a folder, evenly spread over it, as input for a graph.
 
     Args:
         folder: searched recursively.
-        description: of the file to be.
+        description: of the file to be written.
 
     Raises:
-        UserError: there is no such folder, no picture in it, or one cannot be decoded.
+        UserError: there is no such folder, it has no images, or one cannot be decoded.
     """
 
     def __init__(self, folder: Path, description: Description) -> None:
         if not folder.is_dir():
-            raise UserError(f'--calibrate: "{folder}" is no folder: name one with pictures like those to come')
+            raise UserError(f'calibrate: "{folder}" is not a folder: give one with representative images')
         paths = pictures_in(folder)
         if not paths:
-            raise UserError(f'--calibrate: no picture below "{folder}": it needs files such as .jpg or .png')
+            raise UserError(f'calibrate: no images below "{folder}": it needs files such as .jpg or .png')
         self._paths = paths[:: -(-len(paths) // MOST_PICTURES)]
         self._description = description
-        # A folder that cannot be read is noticed before any work.
+        # So that an unreadable folder is noticed before any work.
         read_picture(self._paths[0])
 
     def pictures(self, most: int | None = None) -> Iterator[Image.Image]:
-        """The pictures themselves, or the first ``most``."""
+        """The images themselves, or the first ``most``."""
         for path in self._paths[:most]:
             yield read_picture(path)
 

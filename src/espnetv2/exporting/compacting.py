@@ -1,4 +1,4 @@
-"""An ONNX model without what says nothing: of these networks' small files it would be a good part."""
+"""Strip redundant data from an ONNX model, which would be a good part of these networks' small files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ONES = ("strides", "dilations")
 
 
 def compact(model: Any) -> None:
-    """Drop notes of the nodes' origin, long names, and attributes that say what goes without saying. Nothing else changes."""
+    """Drop the nodes' metadata, long names, and attributes with default values. Nothing else changes."""
     for item in (model, model.graph, *model.graph.node, *model.graph.initializer):
         del item.metadata_props[:]
         item.doc_string = ""
@@ -25,7 +25,7 @@ def compact(model: Any) -> None:
 
 
 def _number_tensors(graph: Any) -> None:
-    """Number what lies between input and output."""
+    """Number the tensors between input and output."""
     kept = {value.name for value in (*graph.input, *graph.output)} | {""}
     names: dict[str, str] = {}
 
@@ -40,7 +40,7 @@ def _number_tensors(graph: Any) -> None:
 
 
 def _goes_without_saying(operator: str, attribute: Any, opset: int) -> bool:
-    """Whether ONNX takes the same value where there is none; that of lists is not in its schema."""
+    """Whether ONNX assumes the same value by default; its schema does not list the defaults of lists."""
     if attribute.name in ONES:
         return set(attribute.ints) == {1}
     if attribute.name == "pads":

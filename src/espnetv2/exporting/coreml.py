@@ -1,4 +1,4 @@
-"""Core ML packages. Any platform writes them, macOS alone runs them."""
+"""Core ML packages. Other platforms write them too, but only macOS runs them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from espnetv2.runtimes.quiet import quiet
 
 
 def write(network: Network, description: Description, calibration: Calibration | None, path: Path) -> None:
-    """Write one ``.mlpackage`` folder. The description is among the metadata that the model's author defines."""
+    """Write one ``.mlpackage`` folder. The description is in the user-defined metadata."""
     del calibration
     graph = Graph(network, description, prelu=True)
     with quiet():
         coremltools: Any = import_module("coremltools")
         halve = description.precision == "fp16"
-        # It reads only programs in the small set of operations.
+        # It reads only programs in torch's core set of operators.
         program = torch.export.export(graph, (example_input(description),)).run_decompositions({})
         model = coremltools.convert(
             program,

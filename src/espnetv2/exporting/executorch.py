@@ -1,4 +1,4 @@
-"""ExecuTorch ``.pte`` files for phones and boards, computed by XNNPACK."""
+"""ExecuTorch ``.pte`` files for phones and boards, run by XNNPACK."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from espnetv2.runtimes.quiet import quiet
 
 
 def write(network: Network, description: Description, calibration: Calibration | None, path: Path) -> None:
-    """Write one ``.pte`` file. The description is what its method ``espnetv2`` returns."""
+    """Write one ``.pte`` file. Its method ``espnetv2`` returns the description."""
     del calibration
     graph = Graph(network, description, prelu=True)
     with quiet():

@@ -1,4 +1,4 @@
-"""Export a trained network: check, write, verify, and only then keep."""
+"""Export a trained network: check, write, verify, and only then keep the file."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and what the comparison with the network found.
+    """What was written, and the result of the comparison with the network.
 
     Attributes:
         path: the file or folder.
-        description: what it says of itself.
-        size: bytes of the file, or of all that belongs to it.
-        verification: None where this platform cannot run such files.
+        description: the description inside the file.
+        size: bytes of the file, with all files that belong to it.
+        verification: None if this platform cannot run such files.
     """
 
     path: Path
@@ -57,32 +57,32 @@ def export(
     weights_dir: str | Path | None = None,
     say: Say = lambda _: None,
 ) -> Exported:
-    """Write a network for another runtime, with class names, colours and preprocessing inside, and verify it there.
+    """Write a network for another runtime, with its class names, colours and preprocessing, and verify it there.
 
     Args:
-        model: ``model.tag``; a model's name, for its default weights; a checkpoint file; or a network of
+        model: ``model.tag``; a model's name, for its default weights; a checkpoint file; or a network from
             ``create_model(..., weights=...)``.
         out: the file to write (NCNN, Core ML: the folder), with the format's suffix.
         format: a key of ``espnetv2.exporting.formats.FORMATS``.
-        weights: tag or checkpoint file for the model's name.
-        size: (height, width) of the file's input, instead of the weights' own.
-        dynamic: let the file take any size from 48x48 and any batch; it is slower then. ``size`` is what pictures are fitted to
-            unless ``Predictor`` is told otherwise.
+        weights: tag or checkpoint file, if ``model`` is a model's name.
+        size: (height, width) of the file's input. By default that of the weights.
+        dynamic: let the file accept any size from 48x48 and any batch size, which is slower. Images are then fitted to ``size``
+            unless ``Predictor`` is given another.
         input: ``float32`` for preprocessed (N, 3, H, W), ``uint8`` for RGB pixels (N, H, W, 3).
-        output: ``logits``, or ``classes``: the class of every pixel (N, H, W), uint8, or of the picture (N).
+        output: ``logits``, or ``classes``: the class of every pixel (N, H, W), uint8, or of the image (N).
         precision: ``fp32``; ``fp16``, parameters in 16 bits; ``int8``, quantised after training.
-        calibrate: folder of pictures like those to come; ``int8`` needs it. They also serve for verification.
-        weights_dir: folder in which released files are looked for first.
-        say: told what is being done.
+        calibrate: folder of representative images; ``int8`` requires it. They are also used for verification.
+        weights_dir: folder that is searched first for released files.
+        say: called with progress messages.
 
     Raises:
-        UserError: unknown model, weights or format; something that the format cannot do or that is not installed; a
-            calibration folder without pictures; a file that does not give what the network gives, which is not kept.
+        UserError: unknown model, weights or format; something that the format does not support or that is not installed; a
+            calibration folder without images; a file whose output differs from the network's, which is not kept.
     """
     out = Path(out)
     found = find_format(format, out, precision, dynamic=dynamic, input=input, output=output)
     if precision == "int8" and calibrate is None:
-        raise UserError("int8 needs to see pictures like those to come: name a folder of them with --calibrate")
+        raise UserError("int8 requires calibration: set calibrate to a folder of representative images")
     if size is not None:
         check_size(size, SMALLEST_DYNAMIC if dynamic else 1, LARGEST_SIDE)
     check_target(out, found)
@@ -95,7 +95,7 @@ def export(
         info=info, format=format, dynamic=dynamic, input=input, output=output, precision=precision, version=__version__
     )
     calibration = None if calibrate is None else Calibration(Path(calibrate), description)
-    # Beside the target, so that keeping the file is no more than a renaming.
+    # Beside the target, so that keeping the file only takes a rename.
     with results_folder(out.parent), tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as folder:
         partial = Path(folder) / out.name
         say(f"writing {out}")
@@ -112,10 +112,10 @@ def _network(model: str | Path | Network, weights: str | Path | None, weights_di
     if isinstance(model, str | Path):
         network = find_network(model, weights, weights_dir)
     elif weights is not None:
-        raise UserError("this model has its weights: leave weights out, or give its name with them")
+        raise UserError("this model already has its weights: leave out weights, or give the model's name instead of the model")
     else:
         network, _ = trained_network(model)
     if network.training:
-        raise UserError("the model is in training mode, in which its answers depend on the batch: call model.eval() first")
-    # A copy of what is given, which may be on a GPU or in half precision.
+        raise UserError("the model is in training mode, in which its output depends on the batch: call model.eval() first")
+    # A copy, since the given network may be on a GPU or in half precision.
     return copy.deepcopy(network).cpu().float()

@@ -22,7 +22,7 @@ def write(network: Network, description: Description, calibration: Calibration |
 
 
 def _forget_origin(program: torch.export.ExportedProgram) -> None:
-    """Leave out where in whose files each operator comes from, and the example: more than the network, and private."""
+    """Drop the source locations of the operators and the example input: larger than the network, and private."""
     for node in program.graph.nodes:
         for name in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn"):
             node.meta.pop(name, None)

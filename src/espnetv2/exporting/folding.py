@@ -1,7 +1,7 @@
 """Normalisation and activation folded into the convolutions around them, exactly.
 
-An activation is a line with one bend: ``above * y`` where y is positive, ``below * y`` elsewhere. Whatever scales such a
-line moves into the convolution before or after it; what is left is one cheap elementwise operation.
+An activation is a line with one bend: ``above * y`` where y is positive, ``below * y`` elsewhere. Any scale of such a line
+moves into the convolution before or after it; what remains is one cheap elementwise operation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Beyond this ratio of shift to scale, a shift that is folded before the scale would cost digits.
+# Beyond this ratio of shift to scale, folding the shift before the scale would lose digits.
 LARGEST_SHIFT = 1e3
 DEAD = 1e-12
 
@@ -25,7 +25,7 @@ class Affine(NamedTuple):
 
 
 def affine(norm: nn.BatchNorm2d) -> Affine:
-    """What batch normalisation does in evaluation mode."""
+    """Batch normalisation in evaluation mode, as scale and shift."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
@@ -72,11 +72,11 @@ def with_weights(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
 
 
 class Bend(nn.Module):
-    """``max(first * x, second * x)`` per channel, or a PReLU where the runtime has a fast one: the shape stays.
+    """``max(first * x, second * x)`` per channel, or a PReLU if the runtime has a fast one; the shape is unchanged.
 
     Args:
         first, second: (C,); ``first`` None stands for 1.
-        prelu: use PReLU, which needs ``first`` None.
+        prelu: use PReLU, which requires ``first`` None.
     """
 
     first: Tensor | None
@@ -95,7 +95,7 @@ class Bend(nn.Module):
 
 
 class Broken(nn.Module):
-    """``below * x + (above - below) * relu(x)`` per channel, for what no maximum can express: the shape stays."""
+    """``below * x + (above - below) * relu(x)`` per channel, for what no maximum can express; the shape is unchanged."""
 
     below: Tensor
     more: Tensor
@@ -110,7 +110,7 @@ class Broken(nn.Module):
 
 
 class Scaling(nn.Module):
-    """``scale * x + shift`` per channel: the shape stays."""
+    """``scale * x + shift`` per channel; the shape is unchanged."""
 
     scale: Tensor
     shift: Tensor
@@ -125,7 +125,7 @@ class Scaling(nn.Module):
 
 
 class Shift(nn.Module):
-    """``x + shift`` per channel: the shape stays."""
+    """``x + shift`` per channel; the shape is unchanged."""
 
     shift: Tensor
 
@@ -157,12 +157,12 @@ def bent(above: Tensor, below: Tensor, *, prelu: bool) -> Bent:
     """Scale and slope for a line that rises by ``above`` on the positive side and by ``below`` on the negative."""
     one = torch.ones_like(above)
     if prelu:
-        # Flat above, the line is turned round until it is flat below.
+        # A line that is flat above is turned round, so that it is flat below.
         turned = (above == 0) & (below > 0)
         before = torch.where(above != 0, above, torch.where(turned, -below, below))
         slope = torch.where(above != 0, below / torch.where(above != 0, above, one), torch.zeros_like(above))
         return Bent(before, slope, torch.where(turned, -one, one))
-    # A maximum bends upwards; what bends downwards is its negative.
+    # A maximum bends upwards; a line that bends downwards is its negative.
     after = torch.where(above >= below, one, -one)
     above, below = above * after, below * after
     rising = above > 0
@@ -173,7 +173,7 @@ def bent(above: Tensor, below: Tensor, *, prelu: bool) -> Bent:
 
 
 def activation(slope: Tensor, *, prelu: bool) -> nn.Module:
-    """A PReLU that stands by itself, or that no sign can be moved out of."""
+    """A PReLU on its own, or one out of which no sign can be moved."""
     slope = slope.detach().double()
     if prelu or bool((slope <= 1).all()):
         return Bend(None, slope, prelu=prelu)

@@ -1,4 +1,4 @@
-"""The formats as data: what each needs and can do. Its module writes it."""
+"""The export formats as data: requirements and capabilities. Each has a module that writes it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Format(NamedTuple):
     outputs: tuple[Output, ...] = ("logits", "classes")
     dynamic: bool = False
     mark: str | None = None
-    """Where it is a folder: a file that each of them has inside."""
+    """If it is a folder: a file that every such folder contains."""
     beside: tuple[str, ...] = ()
-    """Suffixes of files that belong to it."""
+    """Suffixes of the additional files that belong to it."""
     platforms: tuple[str, ...] = _ANYWHERE
     runs_on: tuple[str, ...] = _ANYWHERE
-    """Platforms that have its runtime. On others a file is written, but cannot be verified."""
+    """Platforms that have its runtime. On others a file can be written, but not verified."""
     tested: bool = True
     """Whether this project's tests run such files."""
 
@@ -86,25 +86,25 @@ def find_format(
     input: Input = "float32",
     output: Output = "logits",
 ) -> Format:
-    """The format called ``name``, if it can be written here as asked for.
+    """The format called ``name``, if it can be written here as requested.
 
     Raises:
-        UserError: no such format, or it has no such precision, input, output or sizes, is not for this platform, or ``path``
-            has another suffix; a package that it needs is not installed.
+        UserError: no such format, or it does not support the precision, input, output, sizes or this platform, or ``path`` has
+            another suffix; a required package is not installed.
     """
     if name not in FORMATS:
         raise UserError(f'no format "{name}": {nearest(name, FORMATS)}')
     found = FORMATS[name]
     if path.suffix != found.suffix:
-        raise UserError(f'--out {path}: the name of {found.title} files ends in {found.suffix}, such as "model{found.suffix}"')
+        raise UserError(f'out {path}: {found.title} file names end in {found.suffix}, such as "model{found.suffix}"')
     if precision not in found.precisions:
-        raise UserError(f"{name} files have no {precision} here: choose {', '.join(found.precisions)}, or another format")
+        raise UserError(f"{name} files do not support {precision}: choose {', '.join(found.precisions)}, or another format")
     if input not in found.inputs:
-        raise UserError(f"{name} files take no {input} here: choose --input {found.inputs[0]}, or another format")
+        raise UserError(f"{name} files do not support {input} input: choose input {found.inputs[0]}, or another format")
     if output not in found.outputs:
-        raise UserError(f"{name} files give no {output} here: choose --output {found.outputs[0]}, or another format")
+        raise UserError(f"{name} files do not support {output} as output: choose output {found.outputs[0]}, or another format")
     if dynamic and not found.dynamic:
-        raise UserError(f"{name} files have one input size: name it with --size instead of --dynamic")
+        raise UserError(f"{name} files have a fixed input size: set size instead of dynamic")
     if sys.platform not in found.platforms:
         raise UserError(f"{name} files cannot be written on {sys.platform}: use {' or '.join(found.platforms)}")
     for package in found.packages:

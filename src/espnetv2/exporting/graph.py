@@ -1,4 +1,4 @@
-"""The one graph that every format is made from: input kind, network, output kind."""
+"""The graph that every format is exported from: input stage, network, output stage."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Normalisation(nn.Module):
 
 
 class Decision(nn.Module):
-    """Logits (N, classes, ...) -> the largest: uint8 maps, int32 beyond 256 classes; int64 (N)."""
+    """Logits (N, classes, ...) -> index of the largest: uint8 maps, int32 beyond 256 classes; int64 (N)."""
 
     def __init__(self, info: ModelInfo) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Graph(nn.Module):
 
     Args:
         network: in evaluation mode.
-        description: of the file to be.
+        description: of the file to be written.
         prelu: whether the runtime has a fast PReLU.
     """
 
@@ -79,7 +79,7 @@ class Graph(nn.Module):
 
 
 def keep_outputs(network: Network, count: int) -> None:
-    """Drop the last layer's outputs from ``count`` on, which are no class, in a rewritten network."""
+    """Drop the last layer's outputs from ``count`` on, which are not classes, in a rewritten network."""
     if isinstance(network, ClassificationModel):
         classifier = nn.Linear(network.classifier.in_features, count)
         classifier.load_state_dict({name: value[:count] for name, value in network.classifier.state_dict().items()})
@@ -95,10 +95,10 @@ def keep_outputs(network: Network, count: int) -> None:
 
 
 def example_input(description: Description, batch: int = 1) -> Tensor:
-    """Something of the shape and type that the graph takes."""
+    """A dummy of the shape and type that the graph accepts."""
     height, width = description.info.preprocessing.height, description.info.preprocessing.width
     if description.dynamic:
-        # Ones are taken for constants, and so are sides that happen to be equal.
+        # Sizes of 1 would be taken for constants, and so would sides that happen to be equal.
         batch, height, width = batch + 1, max(height, 2 * SMALLEST_DYNAMIC), max(width, 3 * SMALLEST_DYNAMIC)
     if description.input == "uint8":
         return torch.zeros(batch, height, width, 3, dtype=torch.uint8)
@@ -106,7 +106,7 @@ def example_input(description: Description, batch: int = 1) -> Tensor:
 
 
 def dynamic_shapes(description: Description) -> dict[int, Any]:
-    """Which sides of the input may be of any size."""
+    """The dimensions of the input that may have any size."""
     rows = 1 if description.input == "uint8" else 2
     return {
         0: torch.export.Dim("batch", min=1),

@@ -1,4 +1,4 @@
-"""Quantisation after training: 8-bit weights per channel, activations by what calibration pictures show."""
+"""Post-training quantisation: 8-bit weights per channel, activation ranges from calibration images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from espnetv2.runtimes.private import import_onnxruntime
 from espnetv2.runtimes.quiet import quiet
 
 QUANTISED = ("Conv", "Gemm")
-# Of the activations, what lies beyond is cut off: a few outliers would coarsen all the rest.
+# Activations beyond it are clipped: a few outliers would coarsen all the rest.
 PERCENTILE = 99.99
 IMAGE_CHANNELS = 3
 WIDEST_GROUP = 8
@@ -22,7 +22,7 @@ BY_NAME = re.compile(r"\bpool[1-4]\.expand\.|\.down\.")
 
 
 def quantised(model: Any, calibration: Calibration) -> Any:
-    """An ONNX model with its convolutions in 8 bits, but for some; all else stays in float.
+    """An ONNX model with most of its convolutions in 8 bits; everything else stays in float.
 
     Grouped 3x3 convolutions, those of the image, of downsampling units and behind a pyramid's merge hold few parameters and
     little of the work, and rounding them costs the most: measured in docs/export.md. Their weights are kept in 16 bits.
@@ -52,13 +52,13 @@ def quantised(model: Any, calibration: Calibration) -> Any:
 
 
 def _stays_in_float(name: str, weight: tuple[int, int, int, int]) -> bool:
-    """By the name of its weight, and its shape (out, in per group, height, width)."""
+    """Decided by the weight's name and shape (out, in per group, height, width)."""
     _, channels, height, _ = weight
     return channels <= IMAGE_CHANNELS or (height > 1 and channels <= WIDEST_GROUP) or BY_NAME.search(name) is not None
 
 
 class _Reader:
-    """Feeds pictures to ONNX Runtime's calibration."""
+    """Feeds images to ONNX Runtime's calibration."""
 
     def __init__(self, name: str, calibration: Calibration) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""LiteRT ``.tflite`` files, once TensorFlow Lite."""
+"""LiteRT (formerly TensorFlow Lite) ``.tflite`` files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from espnetv2.runtimes.quiet import quiet
 
 
 def write(network: Network, description: Description, calibration: Calibration | None, path: Path) -> None:
-    """Write one ``.tflite`` file. The description is a file in the ZIP archive behind the graph, as TensorFlow's tools do."""
+    """Write one ``.tflite`` file. The description is in a ZIP archive after the graph, as TensorFlow's tools do it."""
     del calibration
-    # There is no PReLU: it would become four operations, the maximum is two.
+    # LiteRT has no PReLU: it would become four operations, the maximum is two.
     graph = Graph(network, description, prelu=False)
     with quiet():
         litert_torch: Any = import_module("litert_torch")

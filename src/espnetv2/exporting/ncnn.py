@@ -1,4 +1,4 @@
-"""NCNN, by its own converter from a traced graph."""
+"""NCNN folders, by NCNN's own converter from a traced graph."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write(network: Network, description: Description, calibration: Calibration |
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
         made = {STRUCTURE: Path(folder) / "traced.ncnn.param", PARAMETERS: Path(folder) / "traced.ncnn.bin"}
         if done.returncode != 0 or not all(file.exists() for file in made.values()):
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(f"NCNN's converter failed ({last}): try another version of the package pnnx")
         path.mkdir()
         for name, file in made.items():

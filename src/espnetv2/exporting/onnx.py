@@ -1,4 +1,4 @@
-"""ONNX, by torch's exporter; quantised by ONNX Runtime."""
+"""ONNX files, by torch's exporter; quantised by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write(network: Network, description: Description, calibration: Calibration |
 
 def convert(network: Network, output: Output, shape: tuple[int, int, int, int], path: Path) -> None:
     """Write a network, trained or not, for float32 images of one shape (N, 3, H, W), without verification."""
-    # Of an untrained network's description nothing but the task and the number of outputs shapes the graph.
+    # Of an untrained network's description, only the task and the number of outputs affect the graph.
     stand_in = model_spec("espnetv2_s1_0" if isinstance(network, ClassificationModel) else "espnetv2_seg_s1_0")
     info = network.info or generic_info(stand_in, network.num_classes)
     info = info.model_copy(update={"preprocessing": info.preprocessing.resized(shape[2], shape[3])})
@@ -51,7 +51,7 @@ def convert(network: Network, output: Output, shape: tuple[int, int, int, int], 
 
 
 def quantised_or_not(network: Network, description: Description, calibration: Calibration | None) -> Any:
-    """The network as an ONNX model in memory, in 8 bits where the description says so."""
+    """The network as an ONNX model in memory, in 8 bits if the description says so."""
     model = traced(network, description)
     if description.precision != "int8":
         return model

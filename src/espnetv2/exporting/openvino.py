@@ -1,4 +1,4 @@
-"""OpenVINO IR, from the ONNX graph, quantised or not."""
+"""OpenVINO IR, converted from the ONNX graph, quantised or not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write(network: Network, description: Description, calibration: Calibration |
 
 
 def _without_indentation(path: Path) -> None:
-    """OpenVINO indents every dimension of every tensor, which takes more room than the parameters of a small network."""
+    """OpenVINO indents every dimension of every tensor, which takes more space than the parameters of a small network."""
     tree = ElementTree.parse(path)
     for element in tree.iter():
         if not (element.text or "").strip():

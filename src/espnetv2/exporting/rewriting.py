@@ -1,4 +1,4 @@
-"""The same function in fewer and cheaper operations: what exported files are made from."""
+"""Rewrite a network in fewer and cheaper operations for export; its function stays the same."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from espnetv2.models.network import Network
 def rewritten(network: Network, *, prelu: bool, size: tuple[int, int] | None, even: bool = False) -> Network:
     """A network without normalisation, equal to ``network`` in evaluation mode up to rounding.
 
-    Normalisation and what activations scale by move into the convolutions around them, also where a concatenation or a sum
-    stands between; each pyramid stage becomes an enlargement and one convolution.
+    Normalisation and the scales of activations move into the convolutions around them, even across a concatenation or a sum;
+    each pyramid stage becomes an enlargement and one convolution.
 
     Args:
-        network: in evaluation mode; it stays as it is.
-        prelu: keep PReLU as such, for a runtime that has a fast one; else it becomes a maximum.
-        size: height and width of the image, if it is always the same; cheaper operations are possible then.
-        even: leave channels that are normalised together at an even scale, as quantisation needs.
+        network: in evaluation mode; it is not modified.
+        prelu: keep PReLU, for a runtime that has a fast one; otherwise it becomes a maximum.
+        size: height and width of the image, if fixed, which allows cheaper operations.
+        even: keep channels that are normalised together at an even scale, as quantisation requires.
     """
     made = copy.deepcopy(network).requires_grad_(False).eval()
     _Rewriter(prelu=prelu, size=size, even=even).rewrite(made)
@@ -48,7 +48,7 @@ def rewritten(network: Network, *, prelu: bool, size: tuple[int, int] | None, ev
 
 
 class _Merged(NamedTuple):
-    """What becomes of a sum's normalisation and activation."""
+    """The rewritten normalisation and activation of a sum."""
 
     offset: Tensor
     """Added to the sum, float64 (C,)."""
@@ -60,7 +60,7 @@ class _Merged(NamedTuple):
 
 
 class _Rewriter:
-    """Replaces layers by their rewritten form, in place."""
+    """Replaces layers with their rewritten form, in place."""
 
     def __init__(self, *, prelu: bool, size: tuple[int, int] | None, even: bool) -> None:
         self.prelu = prelu
@@ -97,13 +97,13 @@ class _Rewriter:
         return scaled(layer.conv, *affine(layer.bn))
 
     def _bent(self, conv: nn.Conv2d, slope: Tensor) -> tuple[nn.Conv2d, nn.Module, Tensor]:
-        """A convolution and its PReLU; the sign that remains for what follows."""
+        """A convolution and its PReLU, and the sign that remains for the next layer."""
         slope = slope.detach().double()
         line = bent(torch.ones_like(slope), slope, prelu=self.prelu)
         return scaled(conv, line.before), Bend(None, line.slope, prelu=self.prelu), line.after
 
     def _chain(self, first: ConvBNAct, second: nn.Conv2d) -> tuple[nn.Module, nn.Conv2d]:
-        """Two layers of which the second alone sees the first."""
+        """Two layers of which only the second sees the first."""
         conv, act, sign = self._bent(self._plain(first), first.act.weight)
         return nn.Sequential(conv, act), after_scaling(second, sign)
 
@@ -113,7 +113,7 @@ class _Rewriter:
         merged = self._merged(unit.norm)
         branches = [branch for branch in unit.branches if isinstance(branch, nn.Conv2d)]
         width = branches[0].out_channels
-        # Each sum holds the one before it, whose offset it therefore has already.
+        # Each sum includes the one before it, and so already has that one's offset.
         offsets = torch.zeros(len(branches) + 1, width, dtype=torch.float64)
         offsets[1:] = merged.offset.reshape(len(branches), width)
         folded = nn.ModuleList(

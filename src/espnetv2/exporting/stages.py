@@ -1,9 +1,9 @@
-"""Efficient pyramid pooling in operations that every runtime has, and runs fast.
+"""Efficient pyramid pooling in operations that every runtime has and runs fast.
 
-A stage that enlarges, convolves and averages back is an enlargement and one strided convolution whose kernel holds both; one
-that averages, convolves and enlarges needs no more than a pooling or two matrix products. Where a stage's averages are of
-unequal width, they are matrix products. The channel shuffle before the merge disappears: each stage is convolved on its own,
-and the results are added.
+A stage that enlarges, convolves and averages back is an enlargement and one strided convolution whose kernel combines both;
+one that averages, convolves and enlarges needs only a pooling or two matrix products. If a stage's averages have unequal
+widths, they are matrix products. The channel shuffle before the merge disappears: each stage is convolved on its own, and the
+results are added.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Size = tuple[int, int]
 
 
 class FlatPyramidPool(nn.Module):
-    """Project, look at five scales, add, expand: (N, in, H, W) -> (N, out, H, W).
+    """Project, convolve at five scales, add, expand: (N, in, H, W) -> (N, out, H, W).
 
     Args:
         project: convolution and activation.
-        branches: for each scale its stage, activation and share of the merging convolution.
+        branches: for each scale the stage, its activation and its share of the merging convolution.
         expand: activation and 1x1 convolution of the sum, and what follows.
     """
 
@@ -85,10 +85,10 @@ class Halved(nn.Module):
 
 
 class Matrices(nn.Module):
-    """A stage at one input size whose averages are of unequal width; they are products with constant matrices.
+    """A stage at one input size whose averages have unequal widths; they are products with constant matrices.
 
     Args:
-        stage: the stage as it was.
+        stage: the original stage.
         size: height and width of its input.
     """
 
@@ -114,7 +114,7 @@ class Matrices(nn.Module):
 
 
 class AnySize(nn.Module):
-    """A stage at any input size; the matrices that average are made from it in the graph. Sides from 3 on."""
+    """A stage at any input size, from sides of 3; the averaging matrices are built from the size in the graph."""
 
     def __init__(self, stage: PyramidStage) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class AnySize(nn.Module):
 
     def _inner(self, side: int) -> int:
         inner = (side * self.tenths + 9) // 10
-        # Of a symbol, too, the larger of the two.
+        # The larger of the two, for a symbolic size too.
         larger: Any = torch.sym_max(inner, SMALLEST_SIDE)
         return inner if self.enlarges else larger
 
@@ -143,7 +143,7 @@ def rewritten_stage(stage: PyramidStage, size: Size | None) -> nn.Module:
 
     Args:
         stage: with its normalisation folded into the convolution.
-        size: height and width of its input, if it is always the same.
+        size: height and width of its input, if fixed.
     """
     if stage.scale == 1.0:
         return stage.conv

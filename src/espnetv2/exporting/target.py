@@ -1,4 +1,4 @@
-"""Where an exported file goes: seen to before any work, and replaced only by a whole one."""
+"""The target of an export: checked before any work, and replaced only by a complete file."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from espnetv2.exporting.formats import Format
 
 
 def check_target(out: Path, found: Format) -> None:
-    """See that a format's file may be written there.
+    """Check that a file of the format may be written there.
 
     Raises:
-        UserError: what is there is none that the format writes.
+        UserError: something else is already there.
     """
     if not out.exists() and not out.is_symlink():
         beside = next((path for path in _beside(out, found) if path.exists()), None)
         if beside is not None:
-            raise UserError(f"--out {out}: {beside.name} is there already, which would be replaced: choose another name")
+            raise UserError(f"out {out}: {beside.name} already exists and would be replaced: choose another name")
         return
     if found.mark is None:
         taken = next((path for path in (out, *_beside(out, found)) if path.is_dir()), None)
         if taken is not None:
-            raise UserError(f"--out {out}: {taken} is a folder already: choose another name")
+            raise UserError(f"out {out}: {taken} is already a folder: choose another name")
     elif out.is_symlink() or not out.is_dir():
-        raise UserError(f"--out {out} is a {'link' if out.is_symlink() else 'file'} already: choose another name")
+        raise UserError(f"out {out} is already a {'link' if out.is_symlink() else 'file'}: choose another name")
     elif any(out.iterdir()) and not (out / found.mark).is_file():
-        raise UserError(f"--out {out} is a folder that {found.title} files are not: choose another name")
+        raise UserError(f"out {out} is a folder that is not in {found.title} format: choose another name")
 
 
 def keep(folder: Path, out: Path) -> None:
-    """Move everything that was written into ``folder``, which is beside ``out``, to there, the file itself last."""
+    """Move everything that was written to ``folder``, which is beside ``out``, to its place, the file itself last."""
     written = sorted(folder.iterdir(), key=lambda path: path.name == out.name)
     for path in written:
         target, old = out.parent / path.name, folder / f"{path.name}.old"
@@ -46,7 +46,7 @@ def keep(folder: Path, out: Path) -> None:
 
 
 def file_size(out: Path, found: Format) -> int:
-    """Bytes of a file with those beside it, or of a folder."""
+    """Bytes of a file and its additional files, or of a folder."""
     if found.mark is not None:
         return sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return sum(path.stat().st_size for path in (out, *_beside(out, found)))

@@ -1,4 +1,4 @@
-"""TensorRT engines, from the ONNX graph. An engine fits the GPU and the TensorRT that built it, no other."""
+"""TensorRT engines, built from the ONNX graph. An engine only fits the GPU and the TensorRT version that built it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def write(network: Network, description: Description, calibration: Calibration |
     """Write one ``.engine`` file, the description in front of the engine.
 
     Raises:
-        UserError: TensorRT does not take the graph, or cannot build for this GPU.
+        UserError: TensorRT does not accept the graph, or cannot build for this GPU.
     """
     del calibration
     tensorrt: Any = import_module("tensorrt")
     logger = tensorrt.Logger(tensorrt.Logger.ERROR)
     builder = tensorrt.Builder(logger)
-    # The types are the graph's: version 11 knows no other way, version 10 has to be told.
+    # The types are those of the graph: version 11 knows no other way, version 10 must be told.
     graph = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = tensorrt.OnnxParser(graph, logger)
     if not parser.parse(traced(network, description, prelu=True).SerializeToString()):
-        raise UserError(f"TensorRT does not take the network ({parser.get_error(0)}): choose another format, such as onnx")
+        raise UserError(f"TensorRT does not accept the network ({parser.get_error(0)}): choose another format, such as onnx")
     config = builder.create_builder_config()
     # TF32 keeps 10 bits of 23.
     config.clear_flag(tensorrt.BuilderFlag.TF32)

@@ -1,4 +1,4 @@
-"""Does an exported file give what the network gives? Run in its own runtime, before anyone relies on it."""
+"""Check that an exported file gives the network's output, in the file's own runtime."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PICTURES = 8
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What is still the same network."""
+    """The deviation that is still accepted."""
 
     difference: float
     """Largest difference of a logit, as a share of the largest logit."""
     agreement: float
-    """Least share of pixels, or pictures, of the same class."""
+    """Smallest share of pixels, or images, of the same class."""
 
 
 TOLERANCES: dict[Precision, Tolerance] = {
@@ -40,12 +40,12 @@ TOLERANCES: dict[Precision, Tolerance] = {
 
 @dataclass(frozen=True)
 class Verification:
-    """What the comparison found.
+    """Result of the comparison.
 
     Attributes:
-        pictures: how many were compared.
-        difference: largest difference of a logit, as a share of the largest logit; None where the file gives classes.
-        agreement: share of pixels (segmentation) or pictures (classification) that got the same class.
+        pictures: number of images compared.
+        difference: largest difference of a logit, as a share of the largest logit; None if the file outputs classes.
+        agreement: share of pixels (segmentation) or images (classification) with the same class.
     """
 
     pictures: int
@@ -54,10 +54,10 @@ class Verification:
 
 
 def verify(network: Network, runtime: Runtime, calibration: Calibration | None) -> Verification:
-    """Compare a file with the network that it was made from, on pictures and on noise.
+    """Compare a file with the network that it was exported from, on images and on noise.
 
-    The pictures are those given for calibration, or else a drawn street. Noise has no classes to speak of: only its logits
-    are compared, and not those of a quantised file, which has never seen such values.
+    The images are those given for calibration, or else a drawn street. Noise has no meaningful classes: only its logits are
+    compared, and not those of a quantised file, whose calibration has never seen such values.
 
     Raises:
         UserError: they differ by more than ``TOLERANCES`` allows.
@@ -74,12 +74,12 @@ def verify(network: Network, runtime: Runtime, calibration: Calibration | None) 
         differences.append(_compare(network, runtime, _noise(description))[0])
     known = [difference for difference in differences if difference is not None]
     found = Verification(len(pictures), float(np.max(known)) if known else None, same / total)
-    # Asked this way round, a difference that is not a number fails.
+    # Written this way round, a NaN difference fails.
     if not (found.agreement >= allowed.agreement and (found.difference is None or found.difference <= allowed.difference)):
         shown = "" if found.difference is None else f", logits differ by {found.difference:.1e} of the largest"
         raise UserError(
-            f"the {description.format} file does not give what the network gives: {100 * found.agreement:.2f} % of the classes "
-            f"agree{shown}; allowed are {100 * allowed.agreement:g} % and {allowed.difference:g}. Nothing was kept: "
+            f"the {description.format} file does not match the network: {100 * found.agreement:.2f} % of the classes "
+            f"agree{shown} (limits: {100 * allowed.agreement:g} % and {allowed.difference:g}), so it was not kept: "
             "choose another precision or format"
         )
     return found
@@ -87,7 +87,7 @@ def verify(network: Network, runtime: Runtime, calibration: Calibration | None) 
 
 @torch.no_grad()
 def _compare(network: Network, runtime: Runtime, picture: Image.Image) -> tuple[float | None, int, int]:
-    """Difference of the logits, pixels or pictures of the same class, and how many there are."""
+    """Difference of the logits, number of pixels or images of the same class, and number of all."""
     description = runtime.description
     wanted = network(torch.from_numpy(description.info.preprocessing(picture))[None]).numpy()
     found = runtime(description.prepare(picture)[None])
@@ -100,14 +100,14 @@ def _compare(network: Network, runtime: Runtime, picture: Image.Image) -> tuple[
 
 
 def _sample() -> list[Image.Image]:
-    """A drawn street, both ways round."""
+    """A drawn street and its mirror image."""
     street = read_picture(resources.files("espnetv2.exporting").joinpath("street.jpg").read_bytes(), "the sample")
     return [street, ImageOps.mirror(street)]
 
 
 def _noise(description: Description) -> Image.Image:
     preprocessing = description.info.preprocessing
-    # Noise that is finer than what reaches the network would reach it as grey.
+    # Noise finer than the network's input would be averaged to grey.
     height, width = preprocessing.shrink_to or (preprocessing.height, preprocessing.width)
     size = (min(height, preprocessing.height), min(width, preprocessing.width), 3)
     pixels: npt.NDArray[Any] = np.random.default_rng(0).integers(0, 256, size)
