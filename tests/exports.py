@@ -61,5 +61,6 @@ def check_damaged(content: bytes, path: Path, title: str, run: Run) -> None:
     path.write_bytes(content)
     outcome = run("predict", "--model", path, SAMPLE, "--out", path.parent / "out")
     assert outcome.code == 2
-    assert f"is damaged or no {title} file" in outcome.stderr
+    assert "is damaged or not a" in outcome.stderr
+    assert f" {title} file" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1

@@ -42,5 +42,5 @@ def test_a_file_without_description_is_refused(tmp_path: Path) -> None:
         program = exir.to_edge_transform_and_lower(torch.export.export(nn.ReLU(), (torch.zeros(1, 3, 8, 8),)))
         path = tmp_path / "model.pte"
         path.write_bytes(program.to_executorch().buffer)
-    with pytest.raises(UserError, match="does not say what it is"):
+    with pytest.raises(UserError, match="does not contain a description"):
         open_runtime(path)

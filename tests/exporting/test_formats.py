@@ -74,7 +74,7 @@ def test_an_ncnn_folder_without_description_is_refused(ncnn_folder: Path, tmp_pa
     bare = tmp_path / "model.ncnn"
     bare.mkdir()
     (bare / "model.param").write_bytes((ncnn_folder / "model.param").read_bytes())
-    with pytest.raises(UserError, match="does not say what it is"):
+    with pytest.raises(UserError, match="does not contain a description"):
         open_runtime(bare)
 
 

@@ -24,7 +24,7 @@ def test_a_file_gives_what_the_network_gives_and_says_what_it_is(tmp_path: Path)
     with zipfile.ZipFile(path) as archive:
         (entry,) = archive.infolist()
     (tmp_path / "bare.tflite").write_bytes(path.read_bytes()[: entry.header_offset])
-    with pytest.raises(UserError, match="does not say what it is"):
+    with pytest.raises(UserError, match="does not contain a description"):
         open_runtime(tmp_path / "bare.tflite")
 
 

@@ -108,7 +108,7 @@ def library(members: Members, made: Path) -> None:
 @pytest.mark.parametrize("harm", [pickled_weight, pickled_constant, guard, expression, name, operator, library])
 def test_what_would_run_is_refused(good: Path, tmp_path: Path, harm: Callable[[Members, Path], None]) -> None:
     path = rewritten(good, lambda members: harm(members, tmp_path / "made"))
-    with pytest.raises(UserError, match=r"bad\.pt2 is refused, it holds more than a network \(.*\): export it anew"):
+    with pytest.raises(UserError, match=r"bad\.pt2 was refused, since it contains more than a network \(.*\): export it again"):
         open_runtime(path)
     assert not (tmp_path / "made").exists()
 

@@ -40,7 +40,7 @@ def foreign(path: Path) -> Path:
 def test_a_damaged_file(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"neither this nor that")
-    with pytest.raises(UserError, match=r"is damaged or no .* export it anew"):
+    with pytest.raises(UserError, match=r"is damaged or not an? .* export it again"):
         open_runtime(path)
 
 
@@ -52,13 +52,13 @@ def test_an_absent_file(suffix: str, tmp_path: Path) -> None:
 
 
 def test_a_file_of_somebody_else(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not say what it is"):
+    with pytest.raises(UserError, match="does not contain a description"):
         open_runtime(foreign(tmp_path / "model.onnx"))
 
 
 def test_another_version() -> None:
     for text in (described(layout=2), described(layout=2, new="key")):
-        with pytest.raises(UserError, match="export it anew with this one"):
+        with pytest.raises(UserError, match="export it again with this one"):
             read_description(text, Path("model.onnx"))
     assert read_description(described(), Path("model.onnx")).version == "9"
 

@@ -1,1 +1,1 @@
-"""Run exported files, each in its own runtime. Nothing here needs torch unless the file's runtime does."""
+"""Run exported files, each in its own runtime. Nothing here requires torch unless the file's runtime does."""

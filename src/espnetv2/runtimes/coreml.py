@@ -27,7 +27,7 @@ class CoreMlPackage:
                 self._model = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_ONLY)
         except Exception as error:
             # A damaged file can break the reader anywhere.
-            raise UserError(f"{path} is damaged or no Core ML package ({type(error).__name__}): export it anew") from error
+            raise UserError(f"{path} is damaged or not a Core ML package ({type(error).__name__}): export it again") from error
         self.description = read_description(self._model.user_defined_metadata.get(KEY), path)
 
     def __call__(self, images: Array) -> Array:

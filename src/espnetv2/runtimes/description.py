@@ -1,4 +1,4 @@
-"""What an exported file says of itself, in every format the same."""
+"""The description inside an exported file, the same in every format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEY = "espnetv2"
 LAYOUT = 1
 SMALLEST_DYNAMIC = 48
 LARGEST_SIDE = 8192
-"""Of the input, in pixels; the smallest where a file takes any size, whose stages are computed for no smaller one."""
+"""Limits of the input's sides, in pixels; the smallest is for files of any size, whose stages support no smaller one."""
 
 Input = Literal["float32", "uint8"]
 Output = Literal["logits", "classes"]
@@ -25,17 +25,17 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Description(BaseModel):
-    """Everything that is needed to use an exported file."""
+    """Everything needed to use an exported file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layout: int = LAYOUT
     """Version of this description."""
     info: ModelInfo
-    """The network and its weights; its preprocessing is that of the file."""
+    """Describes the network and its weights; the preprocessing is that of the file."""
     format: str
     dynamic: bool = False
-    """Whether the file takes any size and batch; else it takes one picture of the preprocessing's size."""
+    """Whether the file accepts any size and batch size; otherwise one image of the preprocessing's size."""
     input: Input = "float32"
     """``float32``: preprocessed (N, 3, H, W). ``uint8``: pixels (N, H, W, 3) RGB at the input size."""
     output: Output = "logits"
@@ -45,7 +45,7 @@ class Description(BaseModel):
     """Version of this package that wrote the file."""
 
     def prepare(self, picture: Image.Image) -> npt.NDArray[Any]:
-        """A picture as the file takes it: (3, H, W) float32, or (H, W, 3) uint8 where it normalises by itself."""
+        """An image as input for the file: (3, H, W) float32, or (H, W, 3) uint8 if the file normalises by itself."""
         preprocessing = self.info.preprocessing
         if self.input == "uint8":
             return np.asarray(preprocessing.fit_picture(picture))
@@ -53,22 +53,22 @@ class Description(BaseModel):
 
 
 def read_description(text: str | None, path: Path) -> Description:
-    """The description of a file from its text.
+    """Parse the description of a file.
 
     Raises:
-        UserError: there is none, it is damaged, or of another version.
+        UserError: it is missing, damaged, or of another version.
     """
     if not text:
-        raise UserError(f"{path} does not say what it is: files of `espnetv2 export` do; export it anew")
+        raise UserError(f"{path} does not contain a description, as files exported by espnetv2 do: export it again")
     try:
         found = Description.model_validate_json(text)
     except ValidationError as error:
         if f'"layout":{LAYOUT}' not in text.replace(" ", ""):
-            raise UserError(f"{path} was exported by another version of espnetv2: export it anew with this one") from error
-        raise UserError(f"the description inside {path} is damaged: export it anew") from error
+            raise UserError(f"{path} was exported by another version of espnetv2: export it again with this one") from error
+        raise UserError(f"the description inside {path} is damaged: export it again") from error
     if found.layout != LAYOUT:
         raise UserError(
-            f"{path} was exported by version {found.version} of espnetv2, which describes files in another way: "
-            "export it anew with this one"
+            f"{path} was exported by version {found.version} of espnetv2, which describes files differently: "
+            "export it again with this one"
         )
     return found

@@ -17,7 +17,7 @@ from espnetv2.runtimes.runtime import Array
 
 
 class ExecuTorchFile:
-    """A program in ExecuTorch, on the CPU. It decides on the number of threads itself."""
+    """A program in ExecuTorch, on the CPU. It chooses the number of threads itself."""
 
     def __init__(self, path: Path) -> None:
         with quiet():
@@ -29,16 +29,16 @@ class ExecuTorchFile:
                 self._forward = program.load_method("forward")
         except Exception as error:
             # A damaged file can break the reader anywhere.
-            raise UserError(f"{path} is damaged or no ExecuTorch file ({type(error).__name__}): export it anew") from error
+            raise UserError(f"{path} is damaged or not an ExecuTorch file ({type(error).__name__}): export it again") from error
         self._lock = Lock()
         self.description = read_description(text, path)
 
     def __call__(self, images: Array) -> Array:
         """One batch."""
-        # torch wants memory that it could write to.
+        # torch requires writable memory.
         image = torch.from_numpy(np.require(images, requirements=("C", "W")))
         with self._lock:
-            # It may lie in the method's own memory, where the next answer goes.
+            # The output may be in the method's own memory, where the next one goes.
             return np.asarray(self._forward.execute([image])[0]).copy()
 
 

@@ -26,17 +26,17 @@ class ExportedProgramFile:
             with quiet():
                 program = torch.export.load(archive, extra_files=extra)
         except RefusedError as error:
-            raise UserError(f"{path} is refused, it holds more than a network ({error}): export it anew") from error
+            raise UserError(f"{path} was refused, since it contains more than a network ({error}): export it again") from error
         except Exception as error:
             # A damaged file can break the reader anywhere.
-            raise UserError(f"{path} is damaged or no .pt2 file ({type(error).__name__}): export it anew") from error
+            raise UserError(f"{path} is damaged or not a .pt2 file ({type(error).__name__}): export it again") from error
         self.description = read_description(extra[KEY], path)
         self._module = program.module()
 
     @torch.inference_mode()
     def __call__(self, images: Array) -> Array:
         """One batch."""
-        # torch wants memory that it could write to.
+        # torch requires writable memory.
         out: Array = self._module(torch.from_numpy(np.require(images, requirements="W"))).numpy()
         return out
 

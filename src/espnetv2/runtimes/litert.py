@@ -30,10 +30,10 @@ class LiteRtFile:
                 self._interpreter.allocate_tensors()
         except Exception as error:
             # A damaged file can break the reader anywhere.
-            raise UserError(f"{path} is damaged or no LiteRT file ({type(error).__name__}): export it anew") from error
+            raise UserError(f"{path} is damaged or not a LiteRT file ({type(error).__name__}): export it again") from error
         self.description = read_description(_text(path), path)
         self._input = self._interpreter.get_input_details()[0]["index"]
-        # Between input and answer no other thread may call.
+        # No other thread may call between input and output.
         self._lock = Lock()
         self._output = self._interpreter.get_output_details()[0]["index"]
 
@@ -53,7 +53,7 @@ def open_file(path: Path, threads: int | None) -> LiteRtFile:
 def _text(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(DESCRIPTION) as file:
-            # A few bytes of an archive may unpack to any number.
+            # A few bytes of an archive may unpack to any size.
             return file.read(LONGEST_TEXT).decode("utf-8", errors="replace")
     except Exception:
         # A damaged archive can break the reader anywhere; its description is then missing.

@@ -19,7 +19,7 @@ DESCRIPTION = "espnetv2.json"
 
 
 class NcnnFolder:
-    """A network in NCNN, on the CPU, computing in float32."""
+    """A network in NCNN, on the CPU, in float32."""
 
     def __init__(self, path: Path, threads: int | None) -> None:
         self._ncnn: Any = import_module("ncnn")
@@ -28,17 +28,17 @@ class NcnnFolder:
         self._net = self._ncnn.Net()
         options = self._net.opt
         options.use_vulkan_compute = False
-        # By default it would round values to 16 bits wherever the processor is faster with them.
+        # By default it would round values to 16 bits wherever that is faster on the processor.
         options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
         options.use_bf16_storage = False
         if threads is not None:
             options.num_threads = threads
         with quiet():
-            # It answers a missing file, too, with a number other than 0.
+            # A missing file, too, returns a number other than 0.
             broken = self._net.load_param(str(structure)) != 0 or self._net.load_model(str(parameters)) != 0
         names = (self._net.input_names(), self._net.output_names())
         if broken or not all(names):
-            raise UserError(f"{path} is damaged, or {STRUCTURE} or {PARAMETERS} is missing in it: export it anew")
+            raise UserError(f"{path} is damaged, or {STRUCTURE} or {PARAMETERS} is missing in it: export it again")
         self._input, self._output = names[0][0], names[1][0]
 
     def __call__(self, images: Array) -> Array:

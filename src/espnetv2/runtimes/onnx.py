@@ -27,7 +27,7 @@ class OnnxFile:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             # A damaged file can break the reader anywhere.
-            raise UserError(f"{path} is damaged or no ONNX file ({first_line(error)}): export it anew") from error
+            raise UserError(f"{path} is damaged or not an ONNX file ({first_line(error)}): export it again") from error
         self.description = read_description(self._session.get_modelmeta().custom_metadata_map.get(KEY), path)
         self._input = self._session.get_inputs()[0].name
 

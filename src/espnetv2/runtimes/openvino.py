@@ -12,7 +12,7 @@ from espnetv2.runtimes.runtime import Array
 
 
 class OpenVinoFile:
-    """A network in OpenVINO, on the CPU, computing in float32 where the file does not say otherwise."""
+    """A network in OpenVINO, on the CPU, in float32 unless the file says otherwise."""
 
     def __init__(self, path: Path, threads: int | None) -> None:
         openvino = import_openvino()
@@ -25,20 +25,22 @@ class OpenVinoFile:
             text = str(network.get_rt_info([KEY]).value) if network.has_rt_info([KEY]) else None
         except Exception as error:
             # A damaged file can break the reader anywhere.
-            raise UserError(f"{path} is damaged or no OpenVINO file, or its .bin is not beside it: export it anew") from error
+            raise UserError(
+                f"{path} is damaged or not an OpenVINO file, or its .bin is not beside it: export it again"
+            ) from error
         self.description = read_description(text, path)
         try:
             self._request = core.compile_model(network, "CPU", settings).create_infer_request()
         except Exception as error:
-            raise UserError(f"{path} cannot be run here ({type(error).__name__}): export it anew") from error
-        # A request that is busy refuses another thread.
+            raise UserError(f"{path} cannot be run here ({type(error).__name__}): export it again") from error
+        # A busy request refuses other threads.
         self._lock = Lock()
 
     def __call__(self, images: Array) -> Array:
         """One batch."""
         with self._lock:
             out: Array = self._request.infer({0: images}, share_inputs=True)[0]
-            # The request will write its next answer into the same memory.
+            # The request will write its next output to the same memory.
             return out.copy()
 
 

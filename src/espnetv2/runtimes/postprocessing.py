@@ -1,4 +1,4 @@
-"""From a runtime's output to answers, without torch: the same as ``espnetv2.postprocessing`` gives."""
+"""From a runtime's output to predictions, without torch: the same results as ``espnetv2.postprocessing``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def class_map(logits: npt.NDArray[Any], classes: int, size: tuple[int, int]) -> 
     """The most probable class of every pixel of the source; see ``espnetv2.postprocessing.class_map``.
 
     Args:
-        logits: (outputs, h, w). Outputs from ``classes`` on are no class and never win.
+        logits: (outputs, h, w). Outputs from ``classes`` on are not classes and are ignored.
         classes: number of classes.
         size: height and width of the source.
 
@@ -41,7 +41,7 @@ def class_map(logits: npt.NDArray[Any], classes: int, size: tuple[int, int]) -> 
 
 
 def resized_classes(found: npt.NDArray[Any], size: tuple[int, int]) -> ClassMap:
-    """A class map (h, w) at the source's size: for every pixel the class of the nearest."""
+    """A class map (h, w) at the source's size, by nearest neighbour."""
     rows = np.minimum(((np.arange(size[0]) + 0.5) * found.shape[0] / size[0]).astype(np.int64), found.shape[0] - 1)
     columns = np.minimum(((np.arange(size[1]) + 0.5) * found.shape[1] / size[1]).astype(np.int64), found.shape[1] - 1)
     out: ClassMap = found[rows[:, None], columns].astype(np.uint8 if found.dtype == np.uint8 else np.uint16)
@@ -49,7 +49,7 @@ def resized_classes(found: npt.NDArray[Any], size: tuple[int, int]) -> ClassMap:
 
 
 def top_classes(logits: npt.NDArray[Any], classes: int, count: int) -> tuple[tuple[int, float], ...]:
-    """The ``count`` most probable of ``classes`` classes for one picture's logits (outputs,): (index, probability)."""
+    """The ``count`` most probable of ``classes`` classes for one image's logits (outputs,): (index, probability)."""
     values = logits[:classes].astype(np.float64)
     weights = np.exp(values - values.max())
     probabilities = weights / weights.sum()
@@ -58,7 +58,7 @@ def top_classes(logits: npt.NDArray[Any], classes: int, count: int) -> tuple[tup
 
 
 def _positions(source: int, target: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]:
-    """For every target place the two source places that it lies between, and the weight of the second."""
+    """For every target position the two source positions around it, and the weight of the second."""
     centres = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
     first = centres.astype(np.int64)
     return first, np.minimum(first + 1, source - 1), (centres - first).astype(np.float32)

@@ -1,4 +1,4 @@
-"""ONNX Runtime and OpenVINO without what they tell their makers: both write to the user's home and send it, unasked."""
+"""Import ONNX Runtime and OpenVINO without telemetry: both would write to the user's home and send data, unasked."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def import_onnxruntime(module: str = "onnxruntime") -> Any:
-    """ONNX Runtime, or a module of it. Where the user has set ORT_DISABLE_TELEMETRY, that holds.
+    """ONNX Runtime, or a module of it. If the user has set ORT_DISABLE_TELEMETRY, that value is kept.
 
     Raises:
         ModuleNotFoundError: it is not installed.
     """
-    # It is read when the library is loaded.
+    # Read when the library is loaded.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return import_module(module)
 
@@ -25,7 +25,7 @@ def import_openvino() -> Any:
     Raises:
         ModuleNotFoundError: it is not installed.
     """
-    # What it does without where its telemetry is not installed, though its package asks for it.
+    # Its package depends on the telemetry, but it also runs where that is not installed.
     modules: dict[str, Any] = sys.modules
     modules.setdefault("openvino_telemetry", None)
     return import_module("openvino")

@@ -1,4 +1,4 @@
-"""What a ``.pt2`` archive may hold, so that opening it runs nothing: torch would unpickle, evaluate and execute parts."""
+"""Check a ``.pt2`` archive, so that opening it runs nothing: torch would unpickle, evaluate and execute parts of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from espnetv2.runtimes.description import KEY
 
 PROGRAM = "models/model.json"
 CONFIGURATIONS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
-# torch wants one, and unpickles it unless it is empty.
+# torch requires one, and unpickles it unless it is empty.
 EXAMPLE = "data/sample_inputs/model.pt"
 LARGEST_BYTES = 256 * 2**20
 _TENSOR = re.compile(r"(weight|tensor)_\d+", re.ASCII)
@@ -23,14 +23,14 @@ _MEMBER = re.compile(
 )
 _NAME = re.compile(r"[\w.]*", re.ASCII)
 _OPERATOR = "torch.ops.aten."
-# How one tensor in and one tensor out are written.
+# How one input tensor and one output tensor are written.
 _SPECIFICATIONS = (
     '[1, {"type": "builtins.tuple", "context": "null", "children_spec": [{"type": "builtins.tuple", "context": "null", '
     '"children_spec": [{"type": null, "context": null, "children_spec": []}]}, {"type": "builtins.dict", "context": "[]", '
     '"children_spec": []}]}]',
     '[1, {"type": null, "context": null, "children_spec": []}]',
 )
-# Expressions, graphs within graphs and objects of other kinds: they are evaluated, or unpickled.
+# The rest are expressions, nested graphs and objects of other kinds, which would be evaluated or unpickled.
 _ARGUMENTS = {
     "as_tensor", "as_tensors", "as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "as_none", "as_string",
     "as_scalar_type", "as_device", "as_layout", "as_memory_format",
@@ -38,15 +38,15 @@ _ARGUMENTS = {
 
 
 class RefusedError(ValueError):
-    """The archive holds something that no export of this package has."""
+    """The archive contains something that no export of this package has."""
 
 
 def checked_archive(path: Path) -> io.BytesIO:
-    """The archive written anew from the parts that have been looked at, so that torch reads nothing else.
+    """The archive rewritten from the parts that have been checked, so that torch reads nothing else.
 
     Raises:
-        RefusedError: it holds more than numbers, names and operators of torch.
-        Exception: of any other kind, where it is damaged.
+        RefusedError: it contains more than numbers, names and operators of torch.
+        Exception: of any other kind, if it is damaged.
     """
     out = io.BytesIO()
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(out, "w") as target:
@@ -85,11 +85,11 @@ def _check_program(program: dict[str, Any]) -> None:
 def _check_configuration(configuration: dict[str, Any]) -> None:
     for entry in configuration["config"].values():
         if entry["use_pickle"] is not False or _TENSOR.fullmatch(entry["path_name"]) is None:
-            raise RefusedError("a tensor that is pickled")
+            raise RefusedError("a pickled tensor")
 
 
 def _entries(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything inside with the key that it is under, and every key, itself under none."""
+    """Every value inside with its key, and every key as a value without a key."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield "", name

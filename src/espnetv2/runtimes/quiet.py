@@ -1,4 +1,4 @@
-"""Suppress what other libraries print, in Python and in C, where Python cannot stop them."""
+"""Suppress third-party output, from Python and from C."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ALONE = threading.RLock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No log below an error, no warning, nothing on this process's standard output and error. Errors are raised as ever.
+    """No logs below an error, no warnings, nothing on the process's standard output and error. Errors are raised as usual.
 
-    One thread at a time: the streams are the process's, and two that overlapped would leave them silenced. Deserialisers that
-    keep their state in globals, such as torch's of programs, are safe inside, too.
+    One thread at a time: the streams belong to the process, and two overlapping threads would leave them silenced. This also
+    makes deserialisers that keep their state in globals safe inside, such as torch's for programs.
     """
     with _ALONE:
         before = logging.root.manager.disable
@@ -36,7 +36,7 @@ def quiet() -> Iterator[None]:
 def _silenced() -> Iterator[None]:
     kept = {}
     for stream in (STDOUT, STDERR):
-        # One that is closed says nothing.
+        # A closed stream prints nothing.
         with suppress(OSError):
             kept[stream] = os.dup(stream)
     nowhere = os.open(os.devnull, os.O_WRONLY)

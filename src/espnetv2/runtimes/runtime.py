@@ -15,17 +15,17 @@ Array = npt.NDArray[Any]
 
 
 class Runtime(Protocol):
-    """A network in a runtime of its own; ``description`` says what goes in and comes out."""
+    """A network in its own runtime; ``description`` defines input and output."""
 
     description: Description
 
     def __call__(self, images: Array) -> Array:
-        """One batch."""
+        """Run one batch."""
         ...
 
 
 class Kind(NamedTuple):
-    """Where a kind of file is opened, and the extra that installs what that needs."""
+    """The module that opens a kind of file, and the extra that installs its requirements."""
 
     module: str
     extra: str
@@ -45,20 +45,20 @@ KINDS = {
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether the name is one of an exported file."""
+    """Whether the name is that of an exported file."""
     return Path(path).suffix.lower() in KINDS
 
 
 def open_runtime(path: str | Path, *, threads: int | None = None) -> Runtime:
-    """An exported file, ready to run.
+    """Open an exported file, ready to run.
 
     Args:
         path: the file; for OpenVINO the ``.xml``; for NCNN and Core ML the folder.
-        threads: of the CPU; by default as many as the runtime thinks best.
+        threads: CPU threads; by default the runtime's choice.
 
     Raises:
-        UserError: there is no such file, its runtime is not installed or not for this platform, or it is damaged or carries
-            no description.
+        UserError: there is no such file, its runtime is not installed or not for this platform, or it is damaged or has no
+            description.
     """
     path = Path(path)
     kind = KINDS[path.suffix.lower()]
@@ -69,7 +69,7 @@ def open_runtime(path: str | Path, *, threads: int | None = None) -> Runtime:
         runtime: Runtime = module.open_file(path, threads)
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
-        # A runtime may need more than its own package, torch above all.
+        # A runtime may require more than its own package, torch in particular.
         if missing == "espnetv2":
             raise
         raise MissingPackageError(missing, kind.extra, f"running {path.name}") from error

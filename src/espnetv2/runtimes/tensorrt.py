@@ -1,4 +1,4 @@
-"""TensorRT engines, in TensorRT, their memory managed by torch."""
+"""TensorRT engines, in TensorRT, with memory managed by torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class TensorRtFile:
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
-            raise UserError(f"{path} is damaged, or made for another GPU or TensorRT than this one: export it anew here")
+            raise UserError(
+                f"{path} is damaged, or was built for another GPU or TensorRT version: export it again on this machine"
+            )
         self._context = self._engine.create_execution_context()
         self._lock = Lock()
         self._shape = tuple(self._engine.get_tensor_shape(self.description.output))
@@ -52,13 +54,13 @@ def open_file(path: Path, threads: int | None) -> TensorRtFile:
 
 
 def with_description(engine: bytes, description: Description) -> bytes:
-    """An engine behind its description: the description's length in 4 bytes, little-endian, then its JSON, then the engine."""
+    """An engine after its description: the description's length in 4 bytes, little-endian, then its JSON, then the engine."""
     text = description.model_dump_json().encode()
     return len(text).to_bytes(LENGTH_BYTES, "little") + text + engine
 
 
 def split_description(content: bytes) -> tuple[str | None, bytes]:
-    """The description's text, None where there is none, and the engine."""
+    """The description's text, or None if there is none, and the engine."""
     end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     text = content[LENGTH_BYTES:end]
     return (text.decode(errors="replace"), content[end:]) if text.startswith(b"{") else (None, content)
