@@ -105,7 +105,7 @@ def test_several_processes_give_the_same_figures(shapes_file: Path, tmp_path: Pa
     together = evaluate_on_devices(PredictorOptions(str(shapes_file), device="cpu"), data, 2, lambda: seen.append(1))
     assert together.report() == evaluate(Predictor(shapes_file, device="cpu"), data).report()
     assert len(seen) == 5
-    with pytest.raises(UserError, match="devices 999: this machine has .*: choose at most that many"):
+    with pytest.raises(UserError, match=r"devices 999: this machine has .*: choose at most that many"):
         evaluate_on_devices(PredictorOptions(str(shapes_file), device="cpu"), data, 999)
 
 

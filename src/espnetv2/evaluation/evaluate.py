@@ -1,4 +1,4 @@
-"""Evaluate a network on a split, on one device or shared out among several with the same result."""
+"""Evaluate a network on a split, on one device or on several with the same result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SYNSET = re.compile(r"n\d{8}", re.ASCII)
 
 @dataclass(frozen=True)
 class PredictorOptions:
-    """What a predictor is made of, so that other processes can make the same one."""
+    """Arguments of a predictor, with which other processes can create the same one."""
 
     model: str
     weights: Path | None = None
@@ -45,10 +45,10 @@ class PredictorOptions:
     threads: int | None = None
 
     def info(self) -> ModelInfo:
-        """What the predictor's weights are.
+        """Description of the predictor's weights.
 
         Raises:
-            UserError: as ``Predictor``.
+            UserError: for the reasons of ``Predictor``.
         """
         return self.make().info
 
@@ -56,7 +56,7 @@ class PredictorOptions:
         """The predictor; it ranks five classes.
 
         Raises:
-            UserError: as ``Predictor``.
+            UserError: for the reasons of ``Predictor``.
         """
         from espnetv2.inference.predictor import Predictor
 
@@ -74,17 +74,19 @@ class PredictorOptions:
 
 
 def check_classes(info: ModelInfo, data: LabelledData) -> None:
-    """See that a network and a data set speak of the same classes.
+    """Check that a network and a data set have the same classes.
 
     Raises:
         UserError: another task, another number of classes, or other names.
     """
     task = "segmentation" if isinstance(data, SegmentationData) else "classification"
     if info.task != task:
-        raise UserError(f"{info.name} is for {info.task}, but the data set is for {task}: name another model")
+        raise UserError(f"{info.name} is for {info.task}, but the data set is for {task}: choose another model")
     theirs, ours = data.labels.classes, info.classes
     if len(theirs) != len(ours):
-        raise UserError(f"{info.name} has {len(ours)} classes, but the data set has {len(theirs)}: they must be the same")
+        raise UserError(
+            f"{info.name} has {len(ours)} classes, but the data set has {len(theirs)}: the classes must be the same"
+        )
     if "class 0" in (ours[0], theirs[0]) or _are_imagenet(ours, theirs):
         return
     for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
@@ -93,18 +95,18 @@ def check_classes(info: ModelInfo, data: LabelledData) -> None:
 
 
 def _are_imagenet(ours: Sequence[str], theirs: Sequence[str]) -> bool:
-    """ImageNet's folders are called by number, a network's classes by name; both are in the same order."""
+    """ImageNet's folders are named by number, a network's classes by name; both are in the same order."""
     numbered = [_SYNSET.fullmatch(name) is not None for names in (theirs, ours) for name in names]
     return len(theirs) == IMAGENET_CLASSES and all(numbered[:IMAGENET_CLASSES]) and not any(numbered[IMAGENET_CLASSES:])
 
 
 def evaluate(predictor: Predictor, data: LabelledData, on_image: OnImage = lambda: None) -> Metrics:
-    """Compare predictions with every label of a split.
+    """Compare the predictions for a split with its labels.
 
-    A prediction is what ``predict`` gives, made at the label's own resolution.
+    Predictions are those of ``predict``, at the label's own resolution.
 
     Raises:
-        UserError: the classes disagree, a file cannot be decoded, or a mask is of another size than its picture.
+        UserError: the classes differ, a file cannot be decoded, or a mask has another size than its image.
     """
     check_classes(predictor.info, data)
     return _evaluate_part(predictor, data, range(len(data)), on_image)
@@ -113,18 +115,18 @@ def evaluate(predictor: Predictor, data: LabelledData, on_image: OnImage = lambd
 def evaluate_on_devices(
     options: PredictorOptions, data: LabelledData, devices: int, on_image: OnImage = lambda: None
 ) -> Metrics:
-    """Like ``evaluate``, in ``devices`` processes, each with every ``devices``-th picture.
+    """Like ``evaluate``, in ``devices`` processes, each with every ``devices``-th image.
 
-    On a CPU, where exported files always run, a device is a share of the cores.
+    On a CPU, on which exported files always run, a device is a share of the cores.
 
     Raises:
-        UserError: as ``evaluate``; more devices than there are, or one of them named; a process that was ended.
+        UserError: for the reasons of ``evaluate``; too many devices, or a specific one; or a process was killed.
     """
     kind = "cpu" if is_exported(options.model) else _kind(options.device)
     check_classes(options.info(), data)
     there = _device_count(kind)
     if devices > there:
-        raise UserError(f"--devices {devices}: this machine has {there} ({kind})")
+        raise UserError(f"devices {devices}: this machine has {there} ({kind}): choose at most that many")
     context = multiprocessing.get_context("spawn")
     shared = _Shared(context.Value("l", 0), context.Event())
     jobs = [_job(options, kind, index, max(1, there // devices)) for index in range(devices)]
@@ -143,7 +145,7 @@ def evaluate_on_devices(
             total, *parts = [future.result() for future in (futures if failed is None else [failed])]
         except BrokenProcessPool as error:
             raise UserError(
-                f"--devices {devices}: one of the processes was ended, perhaps for want of memory: choose fewer"
+                f"devices {devices}: one of the processes was killed, perhaps for lack of memory: choose fewer"
             ) from error
     for part in parts:
         total.merge(part)
@@ -151,19 +153,19 @@ def evaluate_on_devices(
 
 
 class _Shared(NamedTuple):
-    """What the processes have in common."""
+    """State shared by the processes."""
 
     seen: Synchronized[int]
-    """Pictures done."""
+    """Images done."""
     stop: Event
-    """One has failed, and the others need not go on."""
+    """Set when one has failed, so that the others need not continue."""
 
 
 def _kind(device: str) -> str:
     from espnetv2.device import choose_device
 
     if ":" in device:
-        raise UserError(f"--device {device} names one: leave its number out, or --devices")
+        raise UserError(f"device {device} is a single device: leave out its number, or devices")
     return choose_device(device).type
 
 

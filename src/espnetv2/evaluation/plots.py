@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: confusion matrix, one bar per class."""
+"""Plots of an evaluation: confusion matrix, one bar per class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_NAMES = 50
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, which no window will show.
+    """An empty figure of a size in inches, without a window.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -36,7 +36,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the path's suffix, whole or not at all."""
+    """Write a figure in the format of the path's suffix, completely or not at all."""
     with atomic_path(path) as partial:
         figure.savefig(partial)
 
@@ -50,9 +50,9 @@ def plot_confusion(metrics: Metrics, path: Path) -> None:
     totals = metrics.counts.sum(1, keepdims=True)
     shares = np.divide(100.0 * metrics.counts, totals, out=np.zeros(metrics.counts.shape), where=totals > 0)
     image = axes.imshow(shares, vmin=0, vmax=100, cmap="Blues")
-    figure.colorbar(image, label="share of the label's pixels or pictures, %", shrink=0.8)
+    figure.colorbar(image, label="share of the label's pixels or images, %", shrink=0.8)
     if count <= MOST_NAMES:
-        # Names as they are: between dollars, matplotlib would read formulae.
+        # Names literally: matplotlib would read formulae between dollar signs.
         axes.set_xticks(range(count), metrics.classes, rotation=90, parse_math=False)
         axes.set_yticks(range(count), metrics.classes, parse_math=False)
         for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
@@ -73,7 +73,7 @@ def plot_per_class(metrics: Metrics, path: Path) -> None:
     axes = figure.subplots()
     _bars(axes, [name for _, name in known], [value for value, _ in known])
     title = f"mIoU {report['miou']:.1f} %" if segmentation else f"top-1 {report['top1']:.1f} %"
-    absent = f"   (not occurring: {', '.join(missing)})" if missing else ""
+    absent = f"   (not present: {', '.join(missing)})" if missing else ""
     axes.set(xlim=(0, 108), xlabel="IoU, %" if segmentation else "accuracy, %")
     axes.set_title(title + absent, parse_math=False)
     save_figure(figure, path)
