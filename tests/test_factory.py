@@ -95,7 +95,7 @@ def test_classes_without_weights_or_with_those_of_a_classifier(tmp_path: Path) -
     [
         ({"classes": []}, r"classes are \[\]: give a list of at least one name"),
         ({"classes": "cat"}, "classes are 'cat': give a list"),
-        ({"classes": ["cat", "cat"]}, "each once"),
+        ({"classes": ["cat", "cat"]}, "without duplicates"),
         ({"classes": ["cat", 1]}, "give a list"),
         ({"classes": ["cat", "dog"], "num_classes": 1}, "1 outputs are too few for 2 classes"),
         ({"weights": ""}, '"" does not name weights'),
@@ -111,20 +111,20 @@ def test_weights_by_their_full_name() -> None:
     model = create_model("espnetv2_seg_s0_5", weights="espnetv2_seg_s0_5.camvid")
     assert model.info is not None
     assert model.info.tag == "camvid"
-    with pytest.raises(UserError, match="holds weights of espnetv2_seg_s0_5, not of espnetv2_seg_s1_0"):
+    with pytest.raises(UserError, match="contains weights of espnetv2_seg_s0_5, not of espnetv2_seg_s1_0"):
         create_model("espnetv2_seg_s1_0", weights="espnetv2_seg_s0_5.camvid")
     with pytest.raises(UserError, match='did you mean "camvid"'):
         create_model("espnetv2_seg_s0_5", weights="espnetv2_seg_s0_5.camvit")
 
 
 def test_mistakes_are_named(segmentation_file: Path) -> None:
-    with pytest.raises(UserError, match="holds weights of espnetv2_seg_s0_5, not of espnetv2_seg_s1_0"):
+    with pytest.raises(UserError, match="contains weights of espnetv2_seg_s0_5, not of espnetv2_seg_s1_0"):
         create_model("espnetv2_seg_s1_0", weights=segmentation_file)
-    with pytest.raises(UserError, match="holds weights of espnetv2_seg_s0_5, not of espnetv2_s0_5"):
+    with pytest.raises(UserError, match="contains weights of espnetv2_seg_s0_5, not of espnetv2_s0_5"):
         create_model("espnetv2_s0_5", weights=str(segmentation_file))
     with pytest.raises(UserError, match="has 20 outputs, not 4"):
         create_model("espnetv2_seg_s0_5", weights=segmentation_file, num_classes=4)
-    with pytest.raises(UserError, match="named twice"):
+    with pytest.raises(UserError, match="given twice"):
         create_model("espnetv2_seg_s0_5.voc_384x384", weights=segmentation_file)
     with pytest.raises(UserError, match='no weights "voc" for espnetv2_seg_s0_5: did you mean "voc_'):
         create_model("espnetv2_seg_s0_5", weights="voc")

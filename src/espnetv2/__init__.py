@@ -44,7 +44,7 @@ _HOMES = {
 
 
 def _resolve(name: str) -> object:
-    # Names are resolved on first use, so that the command line answers at once and no library is loaded unasked.
+    # Names are resolved on first use, so that the command line starts fast and no library is loaded needlessly.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name == "weights":
@@ -53,7 +53,7 @@ def _resolve(name: str) -> object:
 
 
 if not TYPE_CHECKING:
-    # Type checkers see the imports above alone, and know a misspelt name.
+    # Type checkers only see the imports above, and so detect a misspelt name.
     __getattr__ = _resolve
 
 

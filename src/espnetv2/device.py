@@ -10,10 +10,10 @@ from espnetv2.errors import UserError
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
-    """The device called ``name``: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or with ``auto`` a CUDA device or else the CPU.
+    """The device called ``name``: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or for ``auto`` a CUDA device or else the CPU.
 
-    An Apple GPU has to be asked for: these networks are small, the CPU has kernels of its own for them, and no such GPU was at
-    hand to try them on.
+    An Apple GPU must be requested explicitly: these networks are small, the CPU has its own kernels for them, and no such GPU
+    was available for tests.
 
     Raises:
         UserError: no such kind of device, or this machine or this build of torch has none.

@@ -1,4 +1,4 @@
-"""Draw a class map over its picture, and a legend below."""
+"""Draw a class map over its image, and a legend below."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NARROWEST_LEGEND = 320
 
 
 def percent(share: float) -> str:
-    """A share of 0 to 1 as people read it."""
+    """A share of 0 to 1 as readable text."""
     return f"{share:.1%}" if share >= 0.001 else "<0.1%"
 
 
 def blend(picture: Image.Image, colours: npt.NDArray[np.uint8], class_map: npt.NDArray[np.integer]) -> Image.Image:
-    """The picture mixed with each pixel's class colour, in bands of rows, so that little memory is taken."""
+    """The image mixed with each pixel's class colour, in bands of rows to save memory."""
     pixels = np.array(picture)
     tint = np.round(colours * OPACITY).astype(np.uint8)
     shade = np.round(np.arange(256) * (1 - OPACITY)).astype(np.uint8)
@@ -33,7 +33,7 @@ def blend(picture: Image.Image, colours: npt.NDArray[np.uint8], class_map: npt.N
 
 
 def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> Image.Image:
-    """The picture with a panel below that gives each entry's colour and name, in as many columns as fit."""
+    """The image with a panel below that shows each entry's colour and name, in as many columns as fit."""
     width = max(picture.width, NARROWEST_LEGEND)
     text_height = min(48, max(12, round(width / 70)))
     font = ImageFont.load_default(size=text_height)
@@ -54,7 +54,7 @@ def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> 
 
 
 def with_caption(picture: Image.Image, text: str) -> Image.Image:
-    """The picture, its size unchanged, with a line of text in its upper left corner."""
+    """The image, its size unchanged, with a line of text in the upper left corner."""
     drawn = picture.copy()
     draw = ImageDraw.Draw(drawn)
     font = ImageFont.load_default(size=max(10, picture.height // 18))

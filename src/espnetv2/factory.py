@@ -1,4 +1,4 @@
-"""Make a model by name, with or without trained weights."""
+"""Create a model by name, with or without trained weights."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ def create_model(
     classes: Sequence[str] | None = None,
     weights_dir: str | Path | None = None,
 ) -> Network:
-    """Build a model: with random parameters, with trained weights, or to be trained for other classes.
+    """Build a model with random parameters, with trained weights, or to be trained for other classes.
 
     Args:
         name: a model's name (``espnetv2.list_models()``), or ``model.tag`` for the model with those weights.
-        weights: a tag of the model, ``model.tag`` (``espnetv2.list_weights(name)``), or a checkpoint file, own or official.
-            Without it the parameters are random, initialised as published.
-        num_classes: number of outputs. By default as many as the weights have; else as published, or one for each of
-            ``classes``, for segmentation at least 20. The decoder "pyramid" is as narrow as it has few outputs (half as many
-            channels, at most 16), so more outputs than classes are of use: those beyond the classes never win.
-        classes: names of what the network is going to be trained for. It then has a description of its own, with which it can
-            be used, saved and exported after a training loop of yours. With ``weights`` all parameters that fit are copied,
-            at least the encoder's; in the last layer, classes of the same name keep their row, and all others start from 0.
-        weights_dir: folder in which released files are looked for first, before the one that the variable
-            ESPNETV2_WEIGHTS names, the cache and the network.
+        weights: a tag of the model, ``model.tag`` (``espnetv2.list_weights(name)``), or a checkpoint file, this project's or
+            official. Without it the parameters are random, initialised as published.
+        num_classes: number of outputs. By default that of the weights; without weights as published, or one for each of
+            ``classes``, for segmentation at least 20. The width of the decoder "pyramid" depends on it (half as many channels
+            as outputs, at most 16), so more outputs than classes are useful: those beyond the classes are never predicted.
+        classes: names of the classes to train for. The network then has a description of its own, with which it can be used,
+            saved and exported after your training loop. With ``weights``, all parameters that fit are copied, at least the
+            encoder's; in the last layer, classes with the same name keep their row, and all others start from 0.
+        weights_dir: folder that is searched first for released files, before the one named by the variable
+            ESPNETV2_WEIGHTS, the cache and the network.
 
     Returns:
-        The network, float32 on the CPU: in evaluation mode where it has trained weights and no ``classes`` were named, else
-        in training mode. Its attribute ``info`` says what the weights are (None without weights and classes).
+        The network, float32 on the CPU: in evaluation mode if it has trained weights and no ``classes`` were given, otherwise
+        in training mode. Its attribute ``info`` describes the weights (None without weights and classes).
 
     Raises:
-        UserError: unknown model, tag or file; weights of another model or class count; a download that failed.
+        UserError: unknown model, tag or file; weights of another model or number of classes; a failed download.
     """
     if not isinstance(name, str):
         raise UserError(f"{name!r} is not the name of a model: espnetv2.list_models() lists them")
@@ -55,7 +55,7 @@ def create_model(
     base, _, tag = name.partition(".")
     spec = model_spec(base)
     if tag and weights is not None:
-        raise UserError(f'weights are named twice, "{tag}" in the model\'s name and "{weights}": name them once')
+        raise UserError(f'weights are given twice, "{tag}" in the model\'s name and "{weights}": give them once')
     named = tag or weights
     checkpoint = None if named is None else resolve(named, model=base, weights_dir=weights_dir)
     if classes is not None:
@@ -63,12 +63,12 @@ def create_model(
     if checkpoint is None:
         return spec.build(num_classes)
     if checkpoint.spec != spec:
-        raise UserError(f"{checkpoint.path} holds weights of {checkpoint.spec.name}, not of {base}: name that model")
+        raise UserError(f"{checkpoint.path} contains weights of {checkpoint.spec.name}, not of {base}: give that model's name")
     outputs = checkpoint.info.outputs
     if num_classes not in (None, outputs):
         raise UserError(
-            f"{checkpoint.path} has {outputs} outputs, not {num_classes}: leave num_classes out, "
-            "or name classes to train from these weights for others"
+            f"{checkpoint.path} has {outputs} outputs, not {num_classes}: leave out num_classes, "
+            "or give classes to train these weights for others"
         )
     return load_model(checkpoint)
 
@@ -94,13 +94,13 @@ def load_model(checkpoint: Checkpoint) -> Network:
     try:
         model.load_state_dict(checkpoint.state_dict)
     except RuntimeError as error:
-        raise UserError(f"{checkpoint.path} is no complete {checkpoint.spec.name}: {_first_problem(error)}") from error
+        raise UserError(f"{checkpoint.path} is not a complete {checkpoint.spec.name}: {_first_problem(error)}") from error
     model.info = checkpoint.info
     return model.eval()
 
 
 def trained_network(model: object) -> tuple[Network, ModelInfo]:
-    """See that something is a network of this package, with a description that fits its parameters.
+    """Check that something is a network of this package, with a description that fits its parameters.
 
     Raises:
         UserError: it is not.
@@ -110,26 +110,26 @@ def trained_network(model: object) -> tuple[Network, ModelInfo]:
 
     if not isinstance(model, ClassificationModel | SegmentationModel):
         if isinstance(getattr(model, "plain", None), ClassificationModel | SegmentationModel):
-            raise UserError("this model has been accelerated, for inference alone: give the one that it was made from")
-        raise UserError(f"{type(model).__name__} is not a network of this package: make one with espnetv2.create_model")
+            raise UserError("this model has been accelerated, for inference only: give the original model")
+        raise UserError(f"{type(model).__name__} is not a network of this package: create one with espnetv2.create_model")
     if model.info is None:
         raise UserError(
-            "this model has no trained weights: create it with weights=..., or with classes=... if you train it yourself"
+            "this model has no trained weights: create it with weights=..., or with classes=... to train it yourself"
         )
     check_described("the network", model.state_dict(), model.info)
     return model, model.info
 
 
 def _for_classes(spec: ModelSpec, classes: Sequence[str], num_classes: int | None, checkpoint: Checkpoint | None) -> Network:
-    """A network to be trained for these classes, from the weights of a checkpoint where there is one."""
+    """A network to be trained for these classes, initialised from a checkpoint if there is one."""
     names = tuple(classes)
     named = not isinstance(classes, str) and all(isinstance(name, str) and name for name in names)
     if not names or not named or len(set(names)) < len(names):
-        raise UserError(f"classes are {classes!r}: give a list of at least one name, each once")
+        raise UserError(f"classes are {classes!r}: give a list of at least one name, without duplicates")
     usual = max(len(names), spec.default_classes) if spec.task == "segmentation" else len(names)
     outputs = usual if num_classes is None else num_classes
     if outputs < len(names):
-        raise UserError(f"{outputs} outputs are too few for {len(names)} classes: leave num_classes out")
+        raise UserError(f"{outputs} outputs are too few for {len(names)} classes: leave out num_classes")
     network = spec.build(outputs)
     fits = checkpoint is not None and checkpoint.spec.task == spec.task
     network.info = ModelInfo(

@@ -1,4 +1,4 @@
-"""Where files go, and writing them so that a reader finds the old one or the new one, never a part."""
+"""Folders for files, and writing them so that a reader finds the old one or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTIAL = ".partial-"
 def atomic_path(target: Path) -> Iterator[Path]:
     """A path beside ``target`` to write to; it becomes ``target`` at the end of the block, or is removed after an error."""
     partial = target.parent / f"{PARTIAL}{secrets.token_hex(8)}{target.suffix}"
-    # Made here and not by the writer, so that no file of another's is taken for it.
+    # Created here and not by the writer, so that another's file is never mistaken for it.
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield partial
@@ -31,7 +31,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def user_cache(kind: str) -> Path:
-    """Where this user's files of a kind are kept that can be had again; the folder need not exist.
+    """The user's cache folder for a kind of files; it need not exist.
 
     Raises:
         OSError: the user has no home.
@@ -39,14 +39,14 @@ def user_cache(kind: str) -> Path:
     try:
         return Path(platformdirs.user_cache_dir("espnetv2")) / kind
     except RuntimeError as error:
-        raise FileNotFoundError(errno.ENOENT, "this user has no home folder, and XDG_CACHE_HOME names none") from error
+        raise FileNotFoundError(errno.ENOENT, "this user has no home folder, and XDG_CACHE_HOME does not name one") from error
 
 
 def writable_folder(folder: str | Path) -> Path:
-    """``folder``, made if need be and tried for writing.
+    """``folder``, created if necessary and checked for writing.
 
     Raises:
-        UserError: it is a file, or cannot be made or written to.
+        UserError: it is a file, or cannot be created or written to.
     """
     path = Path(folder)
     try:
@@ -60,10 +60,10 @@ def writable_folder(folder: str | Path) -> Path:
 
 @contextmanager
 def results_folder(folder: str | Path) -> Iterator[Path]:
-    """A ``writable_folder`` for the block; what was made for it and stayed empty is gone afterwards.
+    """A ``writable_folder`` for the block; folders that were created for it and stayed empty are removed afterwards.
 
     Raises:
-        UserError: as ``writable_folder``.
+        UserError: for the reasons of ``writable_folder``.
     """
     path = Path(folder)
     made = [place for place in (path, *path.parents) if not place.exists()]

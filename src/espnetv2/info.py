@@ -1,4 +1,4 @@
-"""What a set of weights is: its classes, colours, preprocessing, origin and figures. It travels inside every file."""
+"""The description of a set of weights: classes, colours, preprocessing, origin and metrics. Every file includes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 class ModelInfo(BaseModel):
-    """Everything but the parameters that is needed to use a trained network."""
+    """Everything needed to use a trained network, except the parameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,7 +23,7 @@ class ModelInfo(BaseModel):
     tag: str | None = None
     """Tag of the weights in the catalogue, if they are from there."""
     outputs: int
-    """Number of the network's outputs. Those beyond ``classes`` are no class, and never win."""
+    """Number of the network's outputs. Those beyond ``classes`` are not classes and are ignored."""
     classes: tuple[str, ...]
     palette: tuple[tuple[Channel, Channel, Channel], ...] = ()
     """Colour of each class (segmentation only)."""
@@ -33,9 +33,9 @@ class ModelInfo(BaseModel):
     source: str | None = None
     """Where the weights come from."""
     metrics: dict[str, float] = {}
-    """Figures on the validation set, in percent."""
+    """Metrics on the validation set, in percent."""
     recipe: dict[str, Any] | None = None
-    """What the weights were trained by, where that is known."""
+    """The recipe that the weights were trained with, if known."""
     version: str | None = None
     """Version of this package that wrote the file."""
 
@@ -49,7 +49,7 @@ class ModelInfo(BaseModel):
 
     @property
     def name(self) -> str:
-        """``model.tag``, or the model's name where there is no tag."""
+        """``model.tag``, or the model's name if there is no tag."""
         return f"{self.model}.{self.tag}" if self.tag else self.model
 
     @property
@@ -59,7 +59,7 @@ class ModelInfo(BaseModel):
 
 
 def default_preprocessing(spec: ModelSpec) -> Preprocessing:
-    """ImageNet normalisation at the size of the published tables."""
+    """ImageNet normalisation at the input size of the published tables."""
     height, width = spec.reference_size
     if spec.task == "classification":
         return Preprocessing(height=height, width=width, fit="crop", crop_ratio=0.875)
@@ -67,7 +67,7 @@ def default_preprocessing(spec: ModelSpec) -> Preprocessing:
 
 
 def generic_info(spec: ModelSpec, outputs: int, labels: Labels | None = None) -> ModelInfo:
-    """What can be said of a network of which only the number of outputs is known."""
+    """A description for a network of which only the number of outputs is known."""
     known = labels or generic_labels(outputs)
     return ModelInfo(
         model=spec.name,

@@ -1,4 +1,4 @@
-"""Figures of merit, from counts over a whole split. Evaluation and training use the same. Nothing here needs torch."""
+"""Metrics from counts over a whole split, shared by evaluation and training. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SegmentationMetrics:
     Attributes:
         classes: names.
         counts: pixels by (label, prediction), int64.
-        images: pictures counted.
+        images: number of images counted.
     """
 
     classes: tuple[str, ...]
@@ -29,7 +29,7 @@ class SegmentationMetrics:
         self.counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
 
     def update(self, labels: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer]) -> None:
-        """Count a picture: class of every pixel, (H, W) both; label 255 is left out."""
+        """Count an image: class of every pixel, (H, W) both; label 255 is ignored."""
         count = len(self.classes)
         known = labels != IGNORE
         pairs = labels[known].astype(np.int64) * count + predicted[known]
@@ -37,7 +37,7 @@ class SegmentationMetrics:
         self.images += 1
 
     def merge(self, other: Metrics) -> None:
-        """Add what another process counted."""
+        """Add the counts of another process."""
         if not isinstance(other, SegmentationMetrics):
             raise TypeError("metrics of another task cannot be merged")
         self.counts += other.counts
@@ -52,10 +52,10 @@ class SegmentationMetrics:
         return out
 
     def summary(self) -> dict[str, float]:
-        """``miou`` and ``pixel_accuracy`` in percent; 0 where nothing is labelled.
+        """``miou`` and ``pixel_accuracy`` in percent; 0 if nothing is labelled.
 
-        The mean is over the classes that have an IoU, as in the official Cityscapes evaluation: one that occurs neither in a
-        label nor in a prediction does not take part, one that is predicted but never labelled counts as 0.
+        The mean is over the classes that have an IoU, as in the official Cityscapes evaluation: a class that occurs neither in
+        a label nor in a prediction is left out, one that is predicted but never labelled counts as 0.
         """
         iou, total = self.iou(), self.counts.sum()
         defined = iou[~np.isnan(iou)]
@@ -65,15 +65,15 @@ class SegmentationMetrics:
         }
 
     def score(self) -> float:
-        """What the best weights are chosen by: the mean IoU, in percent, over the classes that have a label.
+        """The criterion for the best weights: mean IoU, in percent, over the classes that have a label.
 
-        One pixel taken for a class that the split lacks would cost ``miou`` a whole class, however good the rest.
+        In ``miou``, a single pixel predicted as a class that the split lacks would cost a whole class, however good the rest.
         """
         labelled = self.counts.sum(1) > 0
         return 100 * float(self.iou()[labelled].mean()) if labelled.any() else 0.0
 
     def report(self) -> dict[str, Any]:
-        """Everything, for JSON. ``absent`` names the classes without a labelled pixel; an IoU that is not defined is None."""
+        """Everything, for JSON. ``absent`` names the classes without a labelled pixel; an undefined IoU is None."""
         per_class = {
             name: None if np.isnan(value) else 100 * float(value) for name, value in zip(self.classes, self.iou(), strict=True)
         }
@@ -83,12 +83,12 @@ class SegmentationMetrics:
 
 @dataclass
 class ClassificationMetrics:
-    """Confusion matrix of the most probable class, and how often the label is among the five most probable.
+    """Confusion matrix of the most probable class, and how often the label is among the five most probable ones.
 
     Attributes:
         classes: names.
-        counts: pictures by (label, prediction), int64.
-        among_five: pictures whose label is among the five most probable classes; None where fewer were ranked.
+        counts: images by (label, prediction), int64.
+        among_five: images whose label is among the five most probable classes; None if fewer were ranked.
     """
 
     classes: tuple[str, ...]
@@ -100,11 +100,11 @@ class ClassificationMetrics:
 
     @property
     def images(self) -> int:
-        """Pictures counted."""
+        """Number of images counted."""
         return int(self.counts.sum())
 
     def update(self, label: int, ranking: tuple[int, ...]) -> None:
-        """Count a picture: its class, and the classes from the most probable on."""
+        """Count an image: its class, and the predicted classes, the most probable first."""
         self.counts[label, ranking[0]] += 1
         if len(ranking) < min(5, len(self.classes)):
             self.among_five = None
@@ -112,7 +112,7 @@ class ClassificationMetrics:
             self.among_five += label in ranking[:5]
 
     def merge(self, other: Metrics) -> None:
-        """Add what another process counted."""
+        """Add the counts of another process."""
         if not isinstance(other, ClassificationMetrics):
             raise TypeError("metrics of another task cannot be merged")
         self.counts += other.counts
@@ -122,17 +122,17 @@ class ClassificationMetrics:
             self.among_five += other.among_five
 
     def summary(self) -> dict[str, float]:
-        """``top1`` and ``top5`` in percent; the latter is left out where fewer than five classes were ranked."""
+        """``top1`` and ``top5`` in percent; the latter is left out if fewer than five classes were ranked."""
         total = max(1, self.images)
         top1 = {"top1": 100 * float(np.trace(self.counts)) / total}
         return top1 if self.among_five is None else top1 | {"top5": 100 * self.among_five / total}
 
     def score(self) -> float:
-        """What the best weights are chosen by: ``top1``."""
+        """The criterion for the best weights: ``top1``."""
         return self.summary()["top1"]
 
     def report(self) -> dict[str, Any]:
-        """Everything, for JSON. The accuracy of a class without pictures is None."""
+        """Everything, for JSON. The accuracy of a class without images is None."""
         totals = self.counts.sum(1)
         per_class = {
             name: 100 * float(self.counts[index, index] / totals[index]) if totals[index] else None

@@ -1,4 +1,4 @@
-"""From logits to answers: class maps at the picture's own size, probabilities."""
+"""From logits to predictions: class maps at the image's own size, probabilities."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ BAND_VALUES = 2**24
 def class_map(logits: Tensor, classes: int, size: tuple[int, int]) -> Tensor:
     """The most probable class of every pixel of the source.
 
-    The logits are interpolated bilinearly to the source's size and the largest wins. This runs in bands of rows: memory
-    does not grow with the picture.
+    The logits are interpolated bilinearly to the source's size, and the largest determines the class. This runs in bands of
+    rows, so that memory does not grow with the image.
 
     Args:
-        logits: (outputs, h, w). Outputs from ``classes`` on are no class and never win.
+        logits: (outputs, h, w). Outputs from ``classes`` on are not classes and are ignored.
         classes: number of classes.
         size: height and width of the source.
 
@@ -45,7 +45,7 @@ def _largest(logits: Tensor) -> Tensor:
 
 
 def _row_positions(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For every target row the two source rows that it lies between, and the weight of the lower one."""
+    """For every target row the two source rows around it, and the weight of the lower one."""
     centres = (torch.arange(target, dtype=torch.float64, device="cpu") + 0.5) * (source / target) - 0.5
     centres = centres.clamp(0, source - 1)
     above = centres.floor().long()
@@ -54,7 +54,7 @@ def _row_positions(source: int, target: int, device: torch.device) -> tuple[Tens
 
 
 def top_classes(logits: Tensor, classes: int, count: int) -> tuple[tuple[int, float], ...]:
-    """The ``count`` most probable of ``classes`` classes for one picture's logits (outputs,): (index, probability)."""
+    """The ``count`` most probable of ``classes`` classes for one image's logits (outputs,): (index, probability)."""
     probabilities = logits[:classes].float().softmax(0)
     values, indices = probabilities.topk(min(count, classes))
     return tuple(zip(indices.tolist(), values.tolist(), strict=True))

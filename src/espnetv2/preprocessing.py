@@ -1,4 +1,4 @@
-"""From picture to network input: the one definition, used by training, evaluation, prediction and exported files.
+"""From image to network input: the single definition used by training, evaluation, prediction and exported files.
 
 Nothing here needs torch.
 """
@@ -22,9 +22,9 @@ IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
 
 class Preprocessing(BaseModel):
-    """How a picture becomes the network's input. Calling it does so.
+    """How an image becomes the network's input; calling it performs the conversion.
 
-    The values (0 to 1) become ``(value - mean) / std``, channel by channel in the network's channel order.
+    Values (0 to 1) become ``(value - mean) / std``, channel by channel in the network's channel order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,13 +34,13 @@ class Preprocessing(BaseModel):
     width: Side
     """Width of the network's input, in pixels."""
     fit: Literal["stretch", "crop"] = "stretch"
-    """``stretch`` scales both sides on their own; ``crop`` scales evenly and takes the centre."""
+    """``stretch`` scales both sides independently; ``crop`` keeps the aspect ratio and takes the centre."""
     crop_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """With ``crop``: the share of the scaled picture's shorter side that is kept."""
+    """With ``crop``: the share of the scaled image's shorter side that is kept."""
     shrink_to: tuple[Side, Side] | None = None
-    """Height and width to which longer sides of a picture are shrunk before anything else.
+    """Height and width to which longer sides of an image are shrunk before anything else.
 
-    It is set where the training pictures were coarser than the input: such a network is better on pictures as coarse as those.
+    Set if the training images were coarser than the input: such a network is more accurate on equally coarse images.
     """
     channels: Literal["RGB", "BGR"] = "RGB"
     """Order of the network's input channels, and of ``mean`` and ``std``."""
@@ -48,7 +48,7 @@ class Preprocessing(BaseModel):
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
 
     def differing_values(self, other: Preprocessing) -> list[str]:
-        """What gives a pixel other values than with ``other``: which of ``channels``, ``mean`` and ``std``."""
+        """Which of ``channels``, ``mean`` and ``std`` differ from ``other``, and so change the values of a pixel."""
         return [name for name in ("channels", "mean", "std") if getattr(self, name) != getattr(other, name)]
 
     def resized(self, height: int, width: int) -> Preprocessing:
@@ -56,7 +56,7 @@ class Preprocessing(BaseModel):
         return self.model_copy(update={"height": height, "width": width})
 
     def shrink(self, picture: Image.Image) -> Image.Image:
-        """The picture as coarse as those of the training, if that is known to matter."""
+        """The image made as coarse as the training images, if that is known to matter."""
         if self.shrink_to is None:
             return picture
         height, width = self.shrink_to
@@ -64,7 +64,7 @@ class Preprocessing(BaseModel):
         return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
 
     def fit_picture(self, picture: Image.Image) -> Image.Image:
-        """The picture at the network's input size, still 8-bit RGB."""
+        """The image at the network's input size, still 8-bit RGB."""
         picture = self.shrink(picture)
         size = (self.width, self.height)
         if self.fit == "stretch":
@@ -84,14 +84,14 @@ class Preprocessing(BaseModel):
         return planes
 
     def __call__(self, picture: Image.Image) -> npt.NDArray[np.float32]:
-        """RGB picture of any size -> network input (3, height, width)."""
+        """RGB image of any size -> network input (3, height, width)."""
         return self.normalise(np.asarray(self.fit_picture(picture)))
 
     def _centre(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """The part of a picture of ``size`` (width, height) that becomes the input: left, upper, right, lower."""
+        """The part of an image of ``size`` (width, height) that becomes the input: left, upper, right, lower."""
         shorter = round(min(self.height, self.width) / self.crop_ratio)
         scale = shorter / min(size)
-        # Fitting an input that is not square, the picture may have to be larger than its shorter side asks for.
+        # If the input is not square, the image may have to be larger than its shorter side requires.
         scale = max(scale, self.width / size[0], self.height / size[1])
         half_width, half_height = self.width / scale / 2, self.height / scale / 2
         x, y = size[0] / 2, size[1] / 2
@@ -99,7 +99,7 @@ class Preprocessing(BaseModel):
 
 
 def check_size(size: tuple[int, int], smallest: int = 1, largest: int = 65_536) -> None:
-    """See that a size can be one.
+    """Check that a size is valid.
 
     Raises:
         UserError: it is not (height, width), two whole numbers within these bounds.
@@ -107,11 +107,11 @@ def check_size(size: tuple[int, int], smallest: int = 1, largest: int = 65_536) 
     fits = isinstance(size, tuple | list) and len(size) == 2
     if not fits or not all(isinstance(side, int) and smallest <= side <= largest for side in size):
         shown = f"{size[1]}x{size[0]}" if fits else repr(size)
-        raise UserError(f"invalid size {shown}: height and width have to be whole numbers from {smallest} to {largest}")
+        raise UserError(f"invalid size {shown}: height and width must be whole numbers from {smallest} to {largest}")
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """``WIDTHxHEIGHT`` as people write it -> (height, width).
+    """``WIDTHxHEIGHT``, as usually written -> (height, width).
 
     Raises:
         UserError: it is not two positive whole numbers.

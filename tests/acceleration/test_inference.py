@@ -371,5 +371,5 @@ def test_mistakes_are_told() -> None:
         espnetv2.accelerate(espnetv2.create_model("espnetv2_s0_5"))
     with pytest.raises(UserError, match='no output "maps"'):
         espnetv2.accelerate(trained_like("espnetv2_s0_5"), output="maps")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="Linear is no network of this package"):
+    with pytest.raises(UserError, match="Linear is not a network of this package"):
         espnetv2.accelerate(nn.Linear(1, 1).eval())  # type: ignore[arg-type]

@@ -158,7 +158,7 @@ def test_a_result_that_cannot_be_written_does_not_stop_the_rest(run: Run, segmen
         (["--model", "espnetv2_seg_s0_5.cityscape"], ['no weights "cityscape"', "did you mean"]),
         (
             ["--model", "espnetv2_seg_s1_0", "--weights", "FILE"],
-            ["holds weights of espnetv2_seg_s0_5, not of espnetv2_seg_s1_0"],
+            ["contains weights of espnetv2_seg_s0_5, not of espnetv2_seg_s1_0"],
         ),
         (["--model", "FILE", "--device", "cuda:7"], ['no device "cuda:7"', "choose auto or cpu"]),
         (["--model", "FILE", "--device", "tpu"], ['no device "tpu"']),

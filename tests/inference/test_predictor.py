@@ -106,7 +106,7 @@ def test_a_model_without_training_cannot_predict() -> None:
     [
         ({"size": (0, 10)}, "invalid size 10x0"),
         ({"size": 512}, "invalid size 512: height and width"),
-        ({"size": (32.0, 64)}, "invalid size 64x32.0: height and width have to be whole numbers from 1"),
+        ({"size": (32.0, 64)}, "invalid size 64x32.0: height and width must be whole numbers from 1"),
         ({"top_k": 0}, "top_k is 0: it must be a whole number, at least 1"),
         ({"top_k": -2}, "top_k is -2"),
         ({"batch_size": 0}, "batch_size is 0: it must be a whole number"),
@@ -123,7 +123,7 @@ def test_models_that_cannot_be_used(segmentation_file: Path) -> None:
     cases: list[tuple[Any, dict[str, Any], str]] = [
         (torch.nn.Conv2d(3, 3, 1), {}, "Conv2d is not a network of this package"),
         (None, {}, "NoneType is not a network of this package"),
-        (accelerated(model), {}, "has been accelerated, for inference alone: give the one that it was made from"),
+        (accelerated(model), {}, "has been accelerated, for inference only: give the original model"),
         (model, {"weights": "camvid"}, "this model already has its weights: leave out weights"),
     ]
     for given, options, message in cases:

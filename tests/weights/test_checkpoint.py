@@ -237,7 +237,7 @@ def test_an_incomplete_file_is_refused_when_the_model_is_made(tmp_path: Path) ->
     own = state("espnetv2_s0_5", 2)
     del own["level5.units.1.act.weight"]
     save_file(own, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=r"no complete espnetv2_s0_5: .*level5\.units\.1\.act\.weight"):
+    with pytest.raises(UserError, match=r"not a complete espnetv2_s0_5: .*level5\.units\.1\.act\.weight"):
         create_model("espnetv2_s0_5", weights=tmp_path / "x.safetensors")
 
 
