@@ -53,7 +53,7 @@ def test_a_network_that_the_kernels_do_not_run_is_not_timed_under_their_name(tmp
 
 @pytest.mark.parametrize("name", ["streams", "graphs", "fused", "tensorrt"])
 def test_backends_of_a_gpu_say_so(name: str) -> None:
-    with pytest.raises(UserError, match=f"{name} is for cuda, and this runs on cpu"):
+    with pytest.raises(UserError, match=f"{name} is for cuda, but the device is cpu"):
         find_backend(name, CPU)
 
 

@@ -90,7 +90,7 @@ def test_a_backend_that_answers_wrongly_is_never_timed(monkeypatch: pytest.Monke
         ("espnetv2_s0_5", "wrong"),
         ("espnetv2_s0_5", "broken"),
     ]
-    assert report.refused[0].reason.startswith("wrong answer: it differs from the reference by 1.0e-02")
+    assert report.refused[0].reason.startswith("wrong output: it differs from the reference by 1.0e-02")
     assert report.refused[1].reason == "it failed (RuntimeError: segmentation fault, nearly)"
     assert len(calls) == timing.WARM_UP
 
@@ -109,7 +109,7 @@ def test_a_backend_that_gives_way_to_another_is_not_timed_under_its_name(monkeyp
     monkeypatch.setitem(BACKENDS, "given_up", backend(given_up))
     report = espnetv2.benchmark(["espnetv2_s0_5"], size=SIZE, backends=["given_up"], device="cpu", rounds=1)
     assert report.rows == ()
-    assert report.refused[0].reason == "it did not run as asked: torch's own operators take over: out of memory"
+    assert report.refused[0].reason == "it did not run as requested: torch's own operators take over: out of memory"
 
 
 def test_a_way_that_fails_while_another_is_chosen_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_what_cannot_be_measured_leaves_the_rest(monkeypatch: pytest.MonkeyPatch
 def test_a_contender_that_no_backend_runs() -> None:
     report = espnetv2.benchmark(["torchvision:mobilenet_v3_small"], size=SIZE, backends=["accelerated"], device="cpu", rounds=1)
     assert report.rows == ()
-    assert report.refused[0].reason == "none of the backends accelerated runs it"
+    assert report.refused[0].reason == "none of the backends accelerated can run it"
 
 
 def test_memory_that_cannot_be_told_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:

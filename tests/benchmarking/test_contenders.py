@@ -126,7 +126,7 @@ def test_rivals_of_other_packages_are_asked_for_random_parameters(monkeypatch: p
         ("espnetv2_s0_5.imagenet1", 'did you mean "imagenet1k"'),
         ("torchvision:mobilenet_v3_smal", 'did you mean "mobilenet_v3_small"'),
         ("torchvision:ssdlite320_mobilenet_v3_large", "no classifier or segmentation network"),
-        ("hub:resnet", "before the colon stands one of timm, torchvision, smp"),
+        ("hub:resnet", "before the colon must be one of timm, torchvision, smp"),
         ("absent.onnx", "no such file"),
         ("absent.pth", "no checkpoint file"),
     ],

@@ -97,6 +97,6 @@ def test_families_and_width_multipliers(network: str, expected: tuple[str, float
 
 
 def test_other_suffixes_are_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'no ".jpg" file: name it .png or .svg'):
+    with pytest.raises(UserError, match=r'cannot be a ".jpg" file: use .png or .svg'):
         plot_paths(tmp_path / "a.jpg")
     assert plot_paths(tmp_path / "a.png") == [tmp_path / "a.png"]

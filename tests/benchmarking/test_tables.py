@@ -16,10 +16,10 @@ def test_the_first_lines_say_where_and_how(report: Report) -> None:
     lines = head(report)
     assert lines[0] == "machine: a processor, 2 cores, 8 GiB, Linux"
     assert lines[1] == "versions: torch 2.9"
-    assert lines[2] == "run: batch 1, 2 threads, 3 rounds with a turn of each row"
+    assert lines[2] == "run: batch 1, 2 threads, 3 rounds, one turn per row in each"
     assert lines[4] == "check, other load: FAILED: others took half"
-    assert lines[5] == "check, throttling: cannot tell: hidden"
-    assert lines[-1] == "energy: RAPL; 3.0 W while idle, which are not subtracted"
+    assert lines[5] == "check, throttling: unknown: hidden"
+    assert lines[-1] == "energy: RAPL; 3.0 W while idle, not subtracted"
 
 
 def test_markdown_has_a_line_for_each_network_and_each_row(report: Report) -> None:

@@ -70,7 +70,7 @@ def test_plots(run: Run, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("espnetv2_s0_5", "--size", "big"), '"big" is not a size'),
-        (("espnetv2_s0_5", "--plot", "a.pdf"), "name it .png or .svg"),
+        (("espnetv2_s0_5", "--plot", "a.pdf"), "use .png or .svg"),
         (("espnetv2_s0_5", "--device", "tpu"), 'no device "tpu"'),
         (("espnetv2_s0_5", "--json", "--markdown"), "mutually exclusive"),
         (("espnetv2_s0_6",), 'did you mean "espnetv2_s0_5"?'),

@@ -1,1 +1,1 @@
-"""Cost and speed of networks, of this package and others, measured side by side."""
+"""Measure the cost and speed of networks, this package's and others, side by side."""

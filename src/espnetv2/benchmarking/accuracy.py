@@ -1,4 +1,4 @@
-"""Published or measured accuracy of a network, from what its own package says of it."""
+"""Published or measured accuracy of a network, as stated by its own package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def catalogue_accuracy(model: str, size: tuple[int, int]) -> Accuracy | None:
-    """Of a model's weights in the catalogue for inputs of ``size`` (height, width), or else its default ones."""
+    """Accuracy of a model's weights in the catalogue for inputs of ``size`` (height, width), or else of its default ones."""
     entries = [entry for entry in catalogue().values() if entry.model == model and _metric(entry.metrics)]
     wanted = f"{size[1]}x{size[0]}"
     entries.sort(key=lambda entry: entry.size != wanted)
@@ -22,7 +22,7 @@ def catalogue_accuracy(model: str, size: tuple[int, int]) -> Accuracy | None:
 
 
 def info_accuracy(info: ModelInfo) -> Accuracy | None:
-    """Of the weights that a network has."""
+    """Accuracy of a network's own weights."""
     if info.name in catalogue():
         return _entry_accuracy(catalogue()[info.name])
     metric = _metric(info.metrics)
@@ -39,7 +39,7 @@ def info_accuracy(info: ModelInfo) -> Accuracy | None:
 
 
 def torchvision_accuracy(model: str, task: Task) -> Accuracy | None:
-    """Of torchvision's own weights, as their description gives it."""
+    """Accuracy of torchvision's own weights, from their metadata."""
     from torchvision import models
 
     weights = models.get_model_weights(model)["DEFAULT"]

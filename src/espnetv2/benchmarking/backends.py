@@ -1,4 +1,4 @@
-"""The ways of running a network, by name."""
+"""The backends that can run a network, by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Convert = Callable[["Network", "Output", tuple[int, int, int, int], Path], None]
 
 @dataclass(frozen=True)
 class Subject:
-    """A contender on its way to a backend."""
+    """A contender, prepared for a backend."""
 
     contender: Contender
     image: Tensor
@@ -36,7 +36,7 @@ class Subject:
     folder: Path
     """Where exported files go."""
     convert: Convert | None = None
-    """Exporter for networks of this package; torch's own without."""
+    """Exporter for networks of this package; by default torch's own."""
 
     @property
     def device(self) -> torch.device:
@@ -46,7 +46,7 @@ class Subject:
     def graph(self) -> Graph:
         """A copy of the network on the device."""
         if self.contender.graph is None:
-            raise UserError(f"{self.contender.name} is an exported file, for a runtime that reads it")
+            raise UserError(f"{self.contender.name} is an exported file: choose a backend that reads it")
         return copy.deepcopy(self.contender.graph).to(self.device)
 
     def exported(self) -> Path:
@@ -65,11 +65,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Backend:
-    """One way of running a network."""
+    """A way to run a network."""
 
     make: Callable[[Subject], Run]
     devices: tuple[str, ...]
-    """Kinds of device that it is for."""
+    """Kinds of device that it supports."""
     takes: Callable[[Contender], bool]
     file: bool = False
     """Whether it runs an exported file."""
@@ -79,18 +79,18 @@ def find_backend(name: str, device: torch.device) -> Backend:
     """The backend of that name.
 
     Raises:
-        UserError: there is none, or it is not for this device.
+        UserError: there is none, or it does not support this device.
     """
     if name not in BACKENDS:
         raise UserError(f'no backend "{name}": {nearest(name, BACKENDS)}')
     backend = BACKENDS[name]
     if device.type not in backend.devices:
-        raise UserError(f"{name} is for {' and '.join(backend.devices)}, and this runs on {device.type}")
+        raise UserError(f"{name} is for {' and '.join(backend.devices)}, but the device is {device.type}")
     return backend
 
 
 def export_plainly(graph: nn.Module, shape: tuple[int, int, int, int], path: Path) -> None:
-    """An ONNX file by torch's own exporter.
+    """Write an ONNX file with torch's own exporter.
 
     Raises:
         MissingPackageError: ``onnx`` or ``onnxscript`` is not installed.
@@ -111,17 +111,17 @@ def _channels_last(subject: Subject) -> Run:
 
 
 def _compile(subject: Subject) -> Run:
-    # Without fullgraph, what cannot be compiled, or is one network too many for torch's cache, would silently run as it is.
+    # Without fullgraph, what cannot be compiled, or is one network too many for torch's cache, would silently run uncompiled.
     return _on_torch(torch.compile(subject.graph(), fullgraph=True), subject.image)
 
 
 def _accelerated(**options: Any) -> Callable[[Subject], Run]:
     def make(subject: Subject) -> Run:
         if subject.contender.own is None:
-            raise UserError("its kernels are for networks of this package")
+            raise UserError("its kernels only support networks of this package")
         network = copy.deepcopy(subject.contender.own).to(subject.device)
         made = accelerate(network, output=subject.contender.output, **options)
-        # It would answer by torch's own operators, under another name. What happens on a GPU turns out when it is called.
+        # Otherwise torch's own operators would be timed under another name. On a GPU, a fallback only shows when it is called.
         if subject.device.type == "cuda":
             made(subject.image)
         reason = made.reason if subject.device.type == "cpu" else made.fallback

@@ -1,4 +1,4 @@
-"""``benchmark``: measure networks side by side, with a method that cannot fool whoever reads the figures."""
+"""``benchmark``: measure networks side by side, with a method whose figures do not mislead."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ def benchmark(
     convert: Convert | None = None,
     progress: Progress = lambda *_: None,
 ) -> Report:
-    """Cost, speed, memory and energy of networks on backends.
+    """Measure cost, speed, memory and energy of networks on backends.
 
-    Every network gets the same image, float32 (batch, 3, H, W), and gives logits (classification) or a class map
-    (segmentation). Its answer is compared with that of the network as plain torch runs it before anything is timed. What
-    cannot be measured is among ``refused``, with the reason; the rest is measured.
+    Every network gets the same image, float32 (batch, 3, H, W), and outputs logits (classification) or a class map
+    (segmentation). Before anything is timed, its output is compared with that of the network in plain torch. What cannot be
+    measured is listed in ``refused``, with the reason; the rest is measured.
 
     Args:
-        models: names, ``model.tag`` or checkpoint files. Without a tag the parameters are random.
-        against: rivals, ``timm:NAME``, ``torchvision:NAME``, ``smp:DECODER/ENCODER``, or exported files (.onnx, .xml).
+        models: names, ``model.tag`` or checkpoint files. Without a tag, the parameters are random.
+        against: other networks: ``timm:NAME``, ``torchvision:NAME``, ``smp:DECODER/ENCODER``, or exported files (.onnx, .xml).
         size: (height, width) of the input. By default 224x224 for classification, 512x1024 for segmentation.
-        batch: images at once.
-        backends: names of ``BACKENDS``. By default those that are installed and need no minutes to build.
-        threads: on the CPU; by default one for every usable core.
+        batch: images per batch.
+        backends: names of ``BACKENDS``. By default those that are installed and quick to build.
+        threads: CPU threads; by default one per usable core.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        rounds: turns of each contender.
-        weights_dir: folder in which released weights are looked for first.
-        convert: writes the ONNX file of this package's networks in the place of torch's own exporter.
-        progress: told how far it is.
+        rounds: turns of each row.
+        weights_dir: folder that is searched first for released weights.
+        convert: writes the ONNX files of this package's networks instead of torch's own exporter.
+        progress: called with the progress.
 
     Raises:
         UserError: no such device, or psutil is missing.
@@ -80,7 +80,7 @@ def benchmark(
 
 @contextmanager
 def _settings(threads: int) -> Iterator[None]:
-    """Threads, and float32 that is float32 on a GPU too."""
+    """Set the threads, and keep float32 in full precision on a GPU too."""
     usual = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -115,7 +115,7 @@ def _energies(lineup: Lineup, progress: Progress) -> tuple[str, Sequence[Energy 
 
 
 class _Steps:
-    """Counts steps of a stage, and tells."""
+    """Counts the steps of a stage, and reports them."""
 
     def __init__(self, stage: str, total: int, progress: Progress) -> None:
         self.stage, self.total, self.progress = stage, total, progress

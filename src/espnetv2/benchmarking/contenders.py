@@ -1,4 +1,4 @@
-"""What takes part: a network by its name, or an exported file."""
+"""The contenders: networks by name, and exported files."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ SIZES: dict[Task, tuple[int, int]] = {
     "segmentation": model_spec("espnetv2_seg_s1_0").reference_size,
 }
 CLASSES: dict[Task, int] = {"classification": 1000, "segmentation": 20}
-"""Outputs of a rival: those of this package's networks."""
+"""Outputs of a rival: as many as this package's networks have."""
 _SETTLING = 4
 
 
 class Graph(nn.Module):
-    """A network and what its user wants of it: logits of a picture, or the class map.
+    """A network with the output that users want: the logits of an image, or its class map.
 
     Args:
-        network: gives logits (N, classes) or (N, classes, H, W), or a dictionary with them as ``out``.
-        task: which of the two.
-        winners: how many of the outputs are classes.
+        network: outputs logits (N, classes) or (N, classes, H, W), or a dictionary with them as ``out``.
+        task: classification or segmentation.
+        winners: number of outputs that are classes.
     """
 
     def __init__(self, network: nn.Module, task: Task, winners: int) -> None:
@@ -55,7 +55,7 @@ class Graph(nn.Module):
 
 @dataclass(frozen=True)
 class Contender:
-    """One network, ready to be put on a backend."""
+    """One network, ready for a backend."""
 
     name: str
     task: Task
@@ -66,18 +66,18 @@ class Contender:
     graph: Graph | None = None
     """None for an exported file."""
     trained: bool = False
-    """Whether the graph's parameters are trained ones."""
+    """Whether the graph's parameters are trained."""
     file: Path | None = None
 
     @property
     def own(self) -> Network | None:
-        """The network, if it is one of this package."""
+        """The network, if it is this package's."""
         network = self.graph.network if self.graph is not None else None
         return network if isinstance(network, Network) else None
 
     @property
     def output(self) -> Output:
-        """What ``espnetv2.accelerate`` and an exporter are asked for."""
+        """The output to request from ``espnetv2.accelerate`` or an exporter."""
         return "classes" if self.task == "segmentation" else "logits"
 
 
@@ -86,17 +86,17 @@ def find_contender(
 ) -> Contender:
     """The contender called ``name``: a model, ``model.tag``, a checkpoint, a rival ``package:model`` or an exported file.
 
-    Without weights the parameters are random, the same at every call; they do not change the work.
+    Without weights the parameters are random, but the same at every call; they do not affect the amount of work.
 
     Args:
-        name: which.
+        name: of the contender.
         size: (height, width) of its input; by default 224x224 for classification, 1024x512 (width x height) for
-            segmentation, or what an exported file is fixed to.
-        batch: pictures that it will be given at once.
-        weights_dir: folder in which released files are looked for first.
+            segmentation, or the fixed size of an exported file.
+        batch: images per batch.
+        weights_dir: folder that is searched first for released files.
 
     Raises:
-        UserError: there is no such network or file, its package is missing, or a file is fixed to another size or batch.
+        UserError: there is no such network or file, its package is missing, or a file has another fixed size or batch size.
     """
     if Path(name).suffix.lower() in EXPORTED:
         from espnetv2.benchmarking.runtimes import read_signature
@@ -110,13 +110,13 @@ def find_contender(
 
 
 def settled(contender: Contender) -> Contender:
-    """The contender, after one look at random pictures in training mode if its parameters are random.
+    """The contender, after one pass over random images in training mode if its parameters are random.
 
-    So normalisation has the statistics that belong to the parameters, no activation vanishes or explodes, and the answer is
-    worth comparing.
+    This gives normalisation the statistics that match the parameters, so that no activation vanishes or explodes, and the
+    output is worth comparing.
 
     Raises:
-        UserError: the network cannot take its size.
+        UserError: the network does not support its input size.
     """
     graph = contender.graph
     if graph is None:
@@ -134,7 +134,7 @@ def settled(contender: Contender) -> Contender:
 
 
 def random_image(batch: int, size: tuple[int, int]) -> Tensor:
-    """Float32 (batch, 3, height, width), coarse patches under fine noise, so that a class map of it has several classes."""
+    """Float32 (batch, 3, height, width), coarse patches under fine noise, so that its class map has several classes."""
     noise = torch.Generator().manual_seed(0)
     height, width = size
     coarse = torch.randn(batch, 3, -(-height // 16), -(-width // 16), generator=noise)
@@ -152,7 +152,7 @@ def _own(name: str, size: tuple[int, int] | None, weights_dir: str | Path | None
     if is_checkpoint(name):
         network = load_model(resolve(name))
     elif ":" in name:
-        raise UserError(f'no contender "{name}": before the colon stands one of {", ".join(RIVALS)}')
+        raise UserError(f'no network "{name}": the prefix before the colon must be one of {", ".join(RIVALS)}')
     else:
         network = create_model(name, weights_dir=weights_dir)
     info = network.info

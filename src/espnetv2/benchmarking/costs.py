@@ -1,4 +1,4 @@
-"""What a network costs whatever runs it: parameters, operations, size of its weights."""
+"""Costs of a network that do not depend on the backend: parameters, operations, size of the weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from espnetv2.models.cost import all_multiply_accumulates, parameters, published
 
 
 def costs(contender: Contender) -> dict[str, int | None]:
-    """The counts of a contender, by the names of the report's fields; of an exported file nothing but its size."""
+    """The counts of a contender, by the names of the report's fields; for an exported file only its size."""
     if contender.graph is None:
         assert contender.file is not None
         beside = (contender.file.with_suffix(".bin"), contender.file.with_name(f"{contender.file.name}.data"))

@@ -1,4 +1,4 @@
-"""Energy per image and power over time, by the machine's own counter or not at all."""
+"""Energy per image and power over time, from the machine's own counter or not at all."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from espnetv2.errors import UserError
 
 ROUNDS = 3
 WINDOW_S = 3.0
-"""Long against the counters' own steps, which are up to a tenth of a second."""
+"""Long compared with the counters' update interval, up to a tenth of a second."""
 SAMPLE_S = 0.2
 IDLE_S = 3.0
 
 
 class Counter(Protocol):
-    """Energy since some moment."""
+    """A counter of the energy since some fixed moment."""
 
     @property
     def covers(self) -> str:
-        """What it counts, and who reads it."""
+        """What it counts, and what reads it."""
         ...
 
     def joules(self) -> float:
-        """Its reading."""
+        """The current reading."""
         ...
 
 
 class EnergyUnavailableError(UserError):
-    """This machine cannot tell energy; the message says why."""
+    """Energy cannot be measured on this machine; the message gives the reason."""
 
 
 def find_counter(device: torch.device) -> Counter:
-    """The counter for ``device``: of the GPU's board by NVML, or of the processors by RAPL, both read by Zeus.
+    """The counter for ``device``: the GPU board's through NVML, or the processors' through RAPL, both read by Zeus.
 
     Raises:
-        EnergyUnavailableError: there is none, or it may not be read.
+        EnergyUnavailableError: there is none, or reading it is not permitted.
     """
     if device.type not in ("cpu", "cuda"):
         raise EnergyUnavailableError(f"no counter is known for {device.type}")
@@ -50,7 +50,7 @@ def find_counter(device: torch.device) -> Counter:
         zeus = import_module("zeus.device")
     except ImportError as error:
         raise EnergyUnavailableError(
-            "reading the counters needs the package zeus, which is not installed: "
+            "reading the counters requires the package zeus, which is not installed: "
             "pip install '.[energy]' in a checkout of espnetv2"
         ) from error
     try:
@@ -63,7 +63,7 @@ def find_counter(device: torch.device) -> Counter:
 class _GpuBoard:
     def __init__(self, gpus: Any, index: int) -> None:
         self._gpus, self._index = gpus, index
-        self.covers = f"board of GPU {index} (NVML, read by Zeus), without the processor"
+        self.covers = f"board of GPU {index} (NVML, read by Zeus), excluding the processor"
         self.joules()
 
     def joules(self) -> float:
@@ -74,10 +74,10 @@ class _Processors:
     def __init__(self, cpus: Any) -> None:
         self._cpus = cpus
         if not len(cpus):
-            raise EnergyUnavailableError("RAPL is there but has no package")
+            raise EnergyUnavailableError("RAPL is present but reports no processor package")
         memory = all(cpus.supports_get_dram_energy_consumption(index) for index in range(len(cpus)))
         self.covers = (
-            f"{len(cpus)} processor package(s){' and memory' if memory else ''} (RAPL, read by Zeus), whoever uses them"
+            f"{len(cpus)} processor package(s){' and memory' if memory else ''} (RAPL, read by Zeus), including other processes"
         )
         self.joules()
 
@@ -88,7 +88,7 @@ class _Processors:
 
 @dataclass
 class _Account:
-    """What one contender has used so far."""
+    """Energy and time that one contender has used so far."""
 
     joules: float = 0.0
     seconds: float = 0.0
@@ -120,7 +120,7 @@ def measure_energy(
 
 
 def idle_power(counter: Counter, *, clock: Clock = time.perf_counter, sleep: Sleep = time.sleep) -> float:
-    """Watts while this process does nothing."""
+    """Power in watts while this process is idle."""
     start, before = clock(), counter.joules()
     sleep(IDLE_S)
     return (counter.joules() - before) / (clock() - start)

@@ -1,4 +1,4 @@
-"""The machine, and what on it could spoil a measurement."""
+"""The machine, and everything on it that could distort a measurement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from espnetv2.errors import MissingPackageError
 
 PACKAGES = ("torch", "torchvision", "numpy", "onnxruntime", "openvino", "timm", "segmentation-models-pytorch", "zeus")
 TOLERATED = 0.05
-"""Share of the cores that others may take. More, and medians move."""
+"""Share of the cores that other processes may take. Beyond it, medians shift."""
 _CPU = Path("/sys/devices/system/cpu")
 _CLOCK = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 
@@ -49,7 +49,7 @@ def usable_cores() -> int:
 
 @dataclass(frozen=True)
 class Watch:
-    """Counts from before a measurement, to be compared with those after it."""
+    """Counters read before a measurement, to be compared with those after it."""
 
     total: float
     busy: float
@@ -58,7 +58,7 @@ class Watch:
     throttled: int | None
 
     def checks(self, threads: int) -> tuple[Check, ...]:
-        """What happened since, and what holds all the time."""
+        """Checks of what happened since, and of what always holds."""
         now = watch()
         return (
             _load(self, now),
@@ -70,19 +70,19 @@ class Watch:
 
 
 def watch() -> Watch:
-    """Look at the processors' counts.
+    """Read the processors' counters.
 
     Raises:
         MissingPackageError: psutil is not installed.
     """
     psutil = _psutil()
     every = psutil.cpu_times(percpu=True)
-    # What happens on other cores than this process's disturbs nothing.
+    # Activity on cores that this process does not use disturbs nothing.
     counts = [every[core] for core in os.sched_getaffinity(0)] if hasattr(os, "sched_getaffinity") else every
     own = psutil.Process().cpu_times()
     idle = sum(core.idle + getattr(core, "iowait", 0.0) for core in counts)
     stolen = sum(core.steal for core in counts) if hasattr(counts[0], "steal") else None
-    # Time of guests is contained in that of users.
+    # User time includes guest time.
     total = sum(sum(core) - getattr(core, "guest", 0.0) - getattr(core, "guest_nice", 0.0) for core in counts)
     return Watch(total, total - idle - (stolen or 0.0), stolen, own.user + own.system, _throttle_count())
 
@@ -94,15 +94,17 @@ def _load(before: Watch, after: Watch) -> Check:
         name="other load",
         passed=share <= TOLERATED,
         detail=f"other processes took {share:.1%} of the cores during the timing"
-        + ("" if share <= TOLERATED else ": figures are disturbed, measure again on a quiet machine"),
+        + ("" if share <= TOLERATED else ": the figures are unreliable, measure again on an idle machine"),
     )
 
 
 def _stolen(before: Watch, after: Watch) -> Check:
     if before.stolen is None or after.stolen is None:
-        return Check(name="host", passed=None, detail="this system does not count what a host takes from a virtual machine")
+        return Check(
+            name="host", passed=None, detail="this system does not report the time that a host takes from a virtual machine"
+        )
     share = (after.stolen - before.stolen) / max(after.total - before.total, 1e-9)
-    return Check(name="host", passed=share <= TOLERATED / 5, detail=f"a host took {share:.1%} of the cores' time")
+    return Check(name="host", passed=share <= TOLERATED / 5, detail=f"the host took {share:.1%} of the cores' time")
 
 
 def _throttling(before: Watch, after: Watch) -> Check:
@@ -128,7 +130,7 @@ def _cores(threads: int) -> Check:
 
 
 def _quota() -> float | None:
-    """Cores that the control group grants, or None for all."""
+    """Cores granted by the control group, or None for all."""
     for path in (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")):
         if (text := _read(path)) is None:
             continue
@@ -170,4 +172,4 @@ def _psutil() -> Any:
     try:
         return import_module("psutil")
     except ImportError as error:
-        raise MissingPackageError("psutil", "benchmark", "watching the machine during a benchmark") from error
+        raise MissingPackageError("psutil", "benchmark", "monitoring the machine during a benchmark") from error

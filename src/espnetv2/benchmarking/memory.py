@@ -1,7 +1,7 @@
-"""Peak memory of one contender, in a process of its own, so that no other disturbs it.
+"""Peak memory of one contender, measured in its own process, so that no other contender affects it.
 
-``python -m espnetv2.benchmarking.memory`` is that process: a request comes on standard input, the answer goes to standard
-output, both as JSON.
+``python -m espnetv2.benchmarking.memory`` is that process: it reads a request from standard input and writes the answer to
+standard output, both as JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FORGET = Path("/proc/self/clear_refs")
 
 
 class Request(BaseModel):
-    """Who is to answer, and with what."""
+    """The contender to run, and how."""
 
     name: str
     backend: str
@@ -38,17 +38,17 @@ class Request(BaseModel):
     device: str
     weights_dir: str | None = None
     file: str | None = None
-    """Exported file for a runtime: then the process needs no torch, and loads none."""
+    """Exported file for a runtime: the process then neither needs nor loads torch."""
 
 
 def measure_memory(request: Request) -> Memory:
-    """Peak while the contender answers.
+    """Peak memory while the contender runs.
 
     Raises:
-        UserError: this system does not tell, or the process failed.
+        UserError: this system does not report it, or the process failed.
     """
     if not _FORGET.exists():
-        raise UserError("peak memory is read from Linux's /proc, which is not here")
+        raise UserError("peak memory is read from Linux's /proc, which this system does not have")
     command = [sys.executable, "-m", "espnetv2.benchmarking.memory"]
     try:
         done = subprocess.run(command, input=request.model_dump_json(), capture_output=True, text=True, timeout=TIMEOUT_S)
@@ -88,7 +88,7 @@ def _on_torch(request: Request) -> Memory:
     device = torch.device(request.device)
 
     def load() -> Run:
-        # What is needed no more when the run is made, such as a second copy of the weights, is gone with this function.
+        # What is no longer needed when the run is made, such as a second copy of the weights, is freed with this function.
         contender = find_contender(request.name, request.size, request.batch, request.weights_dir)
         image = random_image(request.batch, request.size).to(device)
         folder = Path(request.file).parent if request.file is not None else Path()
@@ -99,7 +99,7 @@ def _on_torch(request: Request) -> Memory:
         if device.type != "cuda":
             return _watched(run)
         found = _watched(run, lambda: torch.cuda.reset_peak_memory_stats(device))
-    # Runtimes have allocators of their own, which torch knows nothing of.
+    # Runtimes have allocators of their own, which torch does not know about.
     counted = not BACKENDS[request.backend].file
     return found.model_copy(update={"device_bytes": torch.cuda.max_memory_allocated(device) if counted else None})
 
@@ -109,7 +109,7 @@ def _watched(run: Run, forget: Callable[[], None] = lambda: None) -> Memory:
     for _ in range(CALLS):
         run()
     forget()
-    _FORGET.write_text("5", "ascii")  # the kernel's word for "forget the peak so far"
+    _FORGET.write_text("5", "ascii")  # the kernel's code for "reset the peak"
     for _ in range(CALLS):
         run()
     peak = _kilobytes("VmHWM")

@@ -1,4 +1,4 @@
-"""Pictures of a report: accuracy against operations, latency and energy, and power over time."""
+"""Plots of a report: accuracy against operations, latency and energy, and power over time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OWN = "#3b7dd8"
 OTHERS = ("#d8663b", "#4a9c5d", "#8c5fbf", "#b8860b", "#c2417f", "#2a9d9d", "#7a5c45", "#5b6470")
 NAMES: dict[Metric, str] = {"top1": "top-1", "miou": "mean IoU"}
 _WIDTH = re.compile(r"_(?:x|s)?(\d)[_.]?(\d+)$")
-# Where a label may stand beside its point, in points: the nearest and most usual places first.
+# Positions of a label relative to its point, in points: the nearest and most usual ones first.
 _PLACES = [
     (reach * x, reach * y)
     for reach in (7, 15, 24)
@@ -36,32 +36,32 @@ _PLACES = [
 
 @dataclass(frozen=True)
 class Point:
-    """A network in a picture."""
+    """A network in a plot."""
 
     family: str
     scale: float | None
-    """Width multiplier, where the name tells one."""
+    """Width multiplier, if the name contains one."""
     label: str
     row: Row
     accuracy: float
 
 
 def plot_paths(path: Path) -> list[Path]:
-    """The files that a plot called ``path`` becomes: that one, or without a suffix both a PNG and an SVG.
+    """The files of a plot called ``path``: that one, or without a suffix both a PNG and an SVG.
 
     Raises:
         UserError: another suffix, or matplotlib is missing.
     """
     if path.suffix not in ("", *SUFFIXES):
-        raise UserError(f'a plot is no "{path.suffix}" file: name it .png or .svg, or leave the suffix out for both')
+        raise UserError(f'a plot cannot be a "{path.suffix}" file: use .png or .svg, or leave out the suffix for both')
     new_figure(1, 1)
     return [path] if path.suffix else [path.with_suffix(suffix) for suffix in SUFFIXES]
 
 
 def plot_report(report: Report, paths: Iterable[Path]) -> None:
-    """Draw what the report has: a panel for each cost that was measured with networks of known accuracy, and power.
+    """Draw a panel for each cost that was measured for networks of known accuracy, and one for power.
 
-    Each network stands for itself on the fastest of its backends.
+    Each network is shown on the fastest of its backends.
 
     Raises:
         UserError: there is nothing to draw.
@@ -93,7 +93,7 @@ def _draw(panels: Sequence[Callable[[Axes], None]]) -> Figure:
         panel(axes)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    # Places of labels are found on the finished layout, which they must not move.
+    # Labels are placed on the finished layout, which they must not change.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes in figure.axes:
@@ -110,7 +110,7 @@ def _fastest(rows: Sequence[Row]) -> list[Row]:
 
 
 def _points(rows: Sequence[Row]) -> list[Point]:
-    """The rows with an accuracy that holds at their input size, on the data set that most of them name."""
+    """The rows with an accuracy that holds at their input size, on the data set that is the most common among them."""
     usable = [(row, row.accuracy) for row in rows if row.accuracy is not None and row.accuracy.size in (row.size, "any")]
     if not usable:
         return []
@@ -131,7 +131,7 @@ def _points(rows: Sequence[Row]) -> list[Point]:
 
 
 def family(network: str) -> tuple[str, float | None]:
-    """What a network is a width of, and its width multiplier: ``timm:ghostnet_130`` is ("ghostnet", 1.3)."""
+    """A network's family and width multiplier: ``timm:ghostnet_130`` is ("ghostnet", 1.3)."""
     base = network.partition(".")[0]
     if base in MODELS:
         spec = MODELS[base]
@@ -207,12 +207,12 @@ def _power(axes: Axes, rows: Sequence[Row], idle: float | None) -> None:
     if idle is not None:
         axes.axhline(idle, color="#999999", ls=":", lw=1.2, label=f"idle: {idle:.1f} W")
     axes.set_ylim(bottom=0)
-    axes.set(xlabel="time of running, s", ylabel="power, W")
+    axes.set(xlabel="running time, s", ylabel="power, W")
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _spread_labels(axes: Axes) -> None:
-    """Move each label to the first place beside its point where it covers nothing, or the least."""
+    """Move each label to the first position beside its point where it covers nothing, or else the least."""
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
@@ -242,7 +242,7 @@ def _put(label: Annotation, place: tuple[float, float]) -> None:
 
 
 def _covered(box: Bbox, taken: Sequence[Bbox], bounds: Bbox) -> float:
-    """Area of others that a box covers, and of itself that lies outside."""
+    """Area of other boxes that a box covers, plus its own area outside the bounds."""
     from matplotlib.transforms import Bbox
 
     shared = (Bbox.intersection(box, other) for other in taken)

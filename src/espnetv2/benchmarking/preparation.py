@@ -1,4 +1,4 @@
-"""Everything before the clock starts: contenders are loaded, put on backends, checked and weighed."""
+"""Everything before timing: contenders are loaded, built on their backends, checked, and their costs counted."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ DEFAULT_BACKENDS = {
     "cuda": ("accelerated", "eager", "compile"),
     "mps": ("eager",),
 }
-"""Those that take no minutes to build; of the runtimes the installed ones."""
+"""Those that do not take minutes to build; runtimes only if installed."""
 
 Progress = Callable[[str, int, int], None]
-"""Told the stage, how much of it is done, and of how much."""
+"""Called with the stage, the number of steps done, and the total."""
 
 CHOOSING = "espnetv2.acceleration.gpu.choose"
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all contenders of a run share."""
+    """Settings that all contenders of a run share."""
 
     device: torch.device
     threads: int
@@ -53,13 +53,13 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender on a backend, found to answer rightly."""
+    """A contender on a backend, whose output has been checked."""
 
     contender: Contender
     backend: str
     run: Run
     checked: str
-    """What its answer was compared with."""
+    """What its output was compared with."""
     costs: dict[str, int | None]
     """By the names of the report's fields."""
     memory: Memory | None
@@ -67,14 +67,14 @@ class Entry:
 
 @dataclass
 class Lineup:
-    """Who takes part in a run, and who does not."""
+    """The contenders of a run, and those that were refused."""
 
     conditions: Conditions
     entries: list[Entry] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
 
     def prepare(self, names: Sequence[str], backends: Sequence[str], progress: Progress) -> None:
-        """Take in every network on every backend that it fits; ``backends`` may be empty for the default ones."""
+        """Add every network on every backend that suits it; ``backends`` may be empty for the default ones."""
         chosen = self._backends(backends or _default_backends(self.conditions.device))
         unique = list(dict.fromkeys(names))
         total = len(unique) * len(chosen)
@@ -88,7 +88,7 @@ class Lineup:
     def _suited(self, contender: Contender, backends: dict[str, Backend]) -> list[str]:
         suited = [name for name, backend in backends.items() if backend.takes(contender)]
         if not suited:
-            self._refuse(contender.name, None, UserError(f"none of the backends {', '.join(backends)} runs it"))
+            self._refuse(contender.name, None, UserError(f"none of the backends {', '.join(backends)} can run it"))
         return suited
 
     def _backends(self, names: Sequence[str]) -> dict[str, Backend]:
@@ -121,7 +121,7 @@ class Lineup:
         self.entries.append(Entry(candidate.contender, backend, run, candidate.checked, candidate.costs, memory))
 
     def _refuse(self, network: str | None, backend: str | None, error: Exception) -> None:
-        # A package of others can fail anywhere; whatever it is, the other rows are still worth having.
+        # A third-party package can fail anywhere; the other rows are still worth having.
         text = " ".join(str(error).split())
         reason = text if isinstance(error, UserError) else f"it failed ({type(error).__name__}: {text[:200]})"
         log.debug("refused: %s on %s", network, backend, exc_info=error)
@@ -130,7 +130,7 @@ class Lineup:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A contender that answers, with the right answer and its counts."""
+    """A contender that runs, with the expected output and its costs."""
 
     contender: Contender
     subject: Subject
@@ -153,34 +153,34 @@ def _default_backends(device: torch.device) -> list[str]:
 
 
 def _reference(contender: Contender, image: Tensor) -> tuple[Array | None, str]:
-    """The right answer to the image, and where it is from."""
+    """The expected output for the image, and its origin."""
     if contender.graph is not None:
         with torch.inference_mode():
             return as_array(contender.graph(image)), "torch's own operators on the CPU"
     if contender.file is not None and contender.file.suffix.lower() == ".onnx" and find_spec("onnxruntime") is not None:
         return as_array(plain_onnx_run(contender.file, image.numpy())()), "ONNX Runtime without optimisations"
-    return None, "nothing but itself: the answer is finite and the same twice"
+    return None, "itself only: the output is finite and the same twice"
 
 
 def _check(run: Run, wanted: Array | None) -> None:
     with _own_warnings() as warnings:
         answers = [as_array(run()) for _ in range(WARM_UP)]
     if warnings:
-        raise UserError(f"it did not run as asked: {warnings[0]}")
+        raise UserError(f"it did not run as requested: {warnings[0]}")
     if not all(np.isfinite(answer).all() for answer in answers):
-        raise UserError("wrong answer: it is not finite")
+        raise UserError("wrong output: it is not finite")
     for answer in answers:
         check_answer(answer, answers[0] if wanted is None else wanted)
 
 
 @contextmanager
 def _own_warnings() -> Iterator[list[str]]:
-    """What the accelerated networks warn of meanwhile, which is that torch's own operators took over."""
+    """Warnings of the accelerated networks during the block, which mean that torch's own operators took over."""
     found: list[str] = []
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            # Of several ways one may fail while another is chosen.
+            # One of several candidates may fail while another is chosen.
             if record.name != CHOOSING:
                 found.append(record.getMessage())
 
@@ -206,5 +206,5 @@ def _memory(subject: Subject, backend: str, conditions: Conditions) -> Memory | 
     try:
         return measure_memory(request)
     except UserError as error:
-        log.warning("no memory figure for %s on %s: %s", subject.contender.name, backend, error)
+        log.warning("memory of %s on %s was not measured: %s", subject.contender.name, backend, error)
         return None

@@ -1,4 +1,4 @@
-"""What a benchmark answers. Its JSON document is these classes, field by field."""
+"""The report of a benchmark. Its JSON document has these classes' fields."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class _Part(BaseModel):
 
 
 class Check(_Part):
-    """Something that could spoil a measurement, looked at."""
+    """A check of something that could distort a measurement."""
 
     name: str
     passed: bool | None
-    """None where this machine cannot tell."""
+    """None if unknown on this machine."""
     detail: str
 
 
 class Machine(_Part):
-    """Where, with what and under which conditions was measured."""
+    """The machine, software and conditions of the measurement."""
 
     processor: str
     cores: int
-    """Those that this process may use."""
+    """Usable by this process."""
     memory_bytes: int
     system: str
     device: str
@@ -41,46 +41,46 @@ class Machine(_Part):
 
 
 class Accuracy(_Part):
-    """How good the network is with certain weights."""
+    """Accuracy of the network with certain weights."""
 
     metric: Metric
     percent: float
     dataset: str
     weights: str
     size: str
-    """Input size at which it holds, WIDTHxHEIGHT."""
+    """Input size to which it applies, WIDTHxHEIGHT."""
     origin: str
-    """Who says so."""
+    """Who published or measured it."""
 
 
 class Latency(_Part):
-    """Duration of a call, after warming up, until the answer is there."""
+    """Duration of a call after warm-up, until the output is available."""
 
     median_ms: float
     p95_ms: float
     spread_percent: float
-    """Quarter to three quarters of the calls, in percent of the median."""
+    """Interquartile range of the calls, in percent of the median."""
     calls: int
 
 
 class Memory(_Part):
-    """Peak while it answers, in a process that does nothing else."""
+    """Peak while it runs, in a process that does nothing else."""
 
     resident_bytes: int
-    """Of the whole process, its libraries and the weights."""
+    """Of the whole process, including libraries and weights."""
     beyond_loading_bytes: int
-    """Of that, what came after network and image had been loaded."""
+    """The part of it that was added after network and image were loaded."""
     device_bytes: int | None = None
     """On the GPU, as torch's allocator counts it."""
 
 
 class Energy(_Part):
-    """What a counter of the machine said while the network ran without a pause. Nothing is subtracted."""
+    """Readings of a counter of the machine while the network ran without a pause. Nothing is subtracted."""
 
     joules_per_image: float
     watts: float
     samples: tuple[tuple[float, float], ...]
-    """Seconds since the start, mean watts since the sample before."""
+    """Seconds since the start, mean watts since the previous sample."""
 
 
 class Row(_Part):
@@ -94,7 +94,7 @@ class Row(_Part):
     batch: int
     answer: Answer
     checked: str
-    """What its answer was compared with before it was timed."""
+    """What its output was compared with before it was timed."""
     parameters: int | None = None
     published_parameters: int | None = None
     macs: int | None = None
@@ -107,18 +107,18 @@ class Row(_Part):
     latency: Latency
     images_per_second: float
     ratio: float
-    """Duration over that of the report's first row of the same task, each by the mean of its quickest quarter of turns."""
+    """Duration relative to the report's first row of the same task, each as the mean of its fastest quarter of turns."""
     memory: Memory | None = None
     energy: Energy | None = None
 
 
 class Refusal(_Part):
-    """What was asked for and is not among the rows."""
+    """Something that was requested but is not among the rows."""
 
     network: str | None
-    """None where a backend is refused altogether."""
+    """None if a backend is refused altogether."""
     backend: str | None
-    """None where a network is."""
+    """None if a network is refused altogether."""
     reason: str
 
 

@@ -25,7 +25,7 @@ class Rival:
 
 
 def rival(package: str, model: str, classes: Mapping[Task, int]) -> Rival:
-    """The network ``model`` of a package of ``RIVALS``, with as many outputs as ``classes`` says for its task.
+    """The network ``model`` of a package in ``RIVALS``, with the number of outputs in ``classes`` for its task.
 
     Raises:
         UserError: the package is not installed, or has no such network.
@@ -87,4 +87,4 @@ def _package(module: str, package: str) -> Any:
 
 
 RIVALS: dict[str, Callable[[str, Mapping[Task, int]], Rival]] = {"timm": _timm, "torchvision": _torchvision, "smp": _smp}
-"""What stands before the colon of a rival's name."""
+"""Keys are the prefixes before the colon of a rival's name."""

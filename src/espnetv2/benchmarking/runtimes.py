@@ -1,4 +1,4 @@
-"""Exported files in the runtimes that read them. The files are run as they are; torch is needed for a GPU alone."""
+"""Run exported files in the runtimes that read them. The files are run unmodified; only a GPU requires torch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 Image = npt.NDArray[np.float32]
 FLOAT32 = ("tensor(float)", "f32")
-"""As ONNX Runtime and OpenVINO call it."""
+"""The names in ONNX Runtime and OpenVINO."""
 FileRun = Callable[[Path, Image, int], Run]
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What an exported file takes and gives."""
+    """Input and output of an exported file."""
 
     size: tuple[int, int]
     """Height and width."""
@@ -37,27 +37,27 @@ class Signature:
 
 
 def read_signature(path: Path, size: tuple[int, int] | None, batch: int) -> Signature:
-    """What a file is, and the input size with which it will be run.
+    """The signature of a file, with the input size at which it will be run.
 
     Raises:
-        UserError: there is no such file, it cannot be read, or it takes another size or batch than asked for.
+        UserError: there is no such file, it cannot be read, or it does not accept the requested size or batch size.
     """
     if not path.is_file():
         raise UserError("there is no such file: check the path")
     shape, kind, answer = _onnx_shapes(path) if path.suffix.lower() == ".onnx" else _openvino_shapes(path)
     if len(shape) != 4 or shape[1] not in (3, None) or kind not in FLOAT32:
-        raise UserError(f"it takes {kind} {shape}, and the benchmark gives float32 images (N, 3, H, W)")
+        raise UserError(f"it takes {kind} {shape}, but the benchmark gives float32 images (N, 3, H, W)")
     task: Task = "classification" if answer == 2 else "segmentation"
     default = (224, 224) if task == "classification" else (512, 1024)
     wanted = (batch, *(size or (shape[2] or default[0], shape[3] or default[1])))
     for fixed, asked, what in zip((shape[0], shape[2], shape[3]), wanted, ("batch", "height", "width"), strict=True):
         if fixed not in (None, asked):
-            raise UserError(f"it is fixed to {what} {fixed} and cannot take {asked}: ask for that, or export it again")
+            raise UserError(f"it is fixed to {what} {fixed} and cannot take {asked}: use {fixed}, or export it again")
     return Signature(wanted[1:], task, "logits" if answer in (2, 4) else "class map")
 
 
 def plain_onnx_run(path: Path, image: Image) -> Run:
-    """ONNX Runtime with every optimisation of the graph turned off: what other ways of running a file are compared with."""
+    """ONNX Runtime with all graph optimisations disabled, as the reference for other ways to run a file."""
     return _session_run(path, image, 1, optimise=False)
 
 
@@ -67,7 +67,7 @@ def onnxruntime_run(path: Path, image: Image, threads: int) -> Run:
 
 
 def openvino_run(path: Path, image: Image, threads: int) -> Run:
-    """OpenVINO on the CPU, in float32, asked for the least latency."""
+    """OpenVINO on the CPU, in float32, tuned for latency."""
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = _openvino().Core().compile_model(str(path), "CPU", settings)
     request = compiled.create_infer_request()
@@ -78,23 +78,21 @@ FILE_RUNS: dict[str, FileRun] = {"onnxruntime": onnxruntime_run, "openvino": ope
 
 
 def gpu_run(path: Path, image: Tensor, provider: str) -> Run:
-    """ONNX Runtime on a GPU by one of its execution providers, with input and answer in the GPU's memory.
+    """ONNX Runtime on a GPU with one of its execution providers, input and output in the GPU's memory.
 
     Raises:
         UserError: this build of ONNX Runtime or this machine does not offer the provider.
     """
     runtime = _onnxruntime()
     if provider not in runtime.get_available_providers():
-        raise UserError(
-            f"this build of ONNX Runtime has no {provider}: pip install onnxruntime-gpu in the place of onnxruntime"
-        )
+        raise UserError(f"this build of ONNX Runtime has no {provider}: pip install onnxruntime-gpu instead of onnxruntime")
     index = image.device.index or 0
     settings: dict[str, int] = {"device_id": index}
     if provider == "CUDAExecutionProvider":
-        # As torch computes here. TensorRT has no such setting.
+        # As in torch here. TensorRT has no such setting.
         settings["use_tf32"] = 0
     session = runtime.InferenceSession(str(path), providers=[(provider, settings)])
-    # A provider that fails is replaced by the CPU's with no more than a warning.
+    # A provider that fails is replaced by the CPU's with only a warning.
     if session.get_providers()[0] != provider:
         raise UserError(f"ONNX Runtime could not start its {provider} here")
     binding = bound(session, image)
@@ -108,7 +106,7 @@ def gpu_run(path: Path, image: Tensor, provider: str) -> Run:
 
 
 def bound(session: Any, image: Tensor) -> Any:
-    """A binding of the session's input to where ``image`` lies, and of its answer to the same device."""
+    """A binding of the session's input to the memory of ``image``, and of its output to the same device."""
     binding, device, index = session.io_binding(), image.device.type, image.device.index or 0
     name, answer = session.get_inputs()[0].name, session.get_outputs()[0].name
     binding.bind_input(name, device, index, np.float32, list(image.shape), image.data_ptr())

@@ -1,4 +1,4 @@
-"""A report as people read it: lines about the machine, then a table, in a terminal or as Markdown."""
+"""A readable report: lines about the machine, then tables, in a terminal or as Markdown."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ SPEED = (
     _Column("W", lambda row: _figures(row.energy.watts) if row.energy else None),
 )
 LEGEND = (
-    "MACs: multiply-accumulates of the convolutions, as the published tables count; those of linear layers are beside them. "
-    "Weights: as float32, or an exported file's size.",
-    "Spread: quarter to three quarters of the calls. Ratio: duration over that of the first row of the task, each "
-    "by the mean of its quickest quarter of turns. Peak: resident memory of a process that runs this row alone; "
-    "working: what of it came after loading.",
+    "MACs: multiply-accumulates of the convolutions, as in the published tables; those of linear layers are listed separately. "
+    "Weights: size in float32, or of the exported file.",
+    "Spread: interquartile range of the calls. Ratio: duration relative to the first row of the same task, each "
+    "as the mean of its fastest quarter of turns. Peak: resident memory of a process that runs this row only; "
+    "working: the part of it that was added after loading.",
 )
 
 
 def head(report: Report) -> list[str]:
-    """The machine, what it ran, and what could have spoilt the figures."""
+    """The machine, what it ran, and what could have distorted the figures."""
     machine = report.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     memory = machine.memory_bytes / 2**30
     device = "" if machine.device == "cpu" else f", {machine.device}"
-    idle = "" if report.idle_watts is None else f"; {report.idle_watts:.1f} W while idle, which are not subtracted"
+    idle = "" if report.idle_watts is None else f"; {report.idle_watts:.1f} W while idle, not subtracted"
     return [
         f"machine: {machine.processor}, {machine.cores} cores, {memory:.0f} GiB{device}, {machine.system}",
         f"versions: {versions}",
-        f"run: batch {report.batch}, {machine.threads} threads, {report.rounds} rounds with a turn of each row",
+        f"run: batch {report.batch}, {machine.threads} threads, {report.rounds} rounds, one turn per row in each",
         f"clock: {machine.clock}",
         *(_check_line(check) for check in machine.checks),
         f"energy: {report.energy}{idle}",
@@ -70,7 +70,7 @@ def head(report: Report) -> list[str]:
 
 
 def foot(report: Report) -> list[str]:
-    """What the columns mean, and where the accuracies are from."""
+    """The meaning of the columns, and the sources of the accuracies."""
     named = {row.accuracy.weights: row.accuracy for row in report.rows if row.accuracy is not None}
     sources = [
         f"accuracy of {weights}: {accuracy.dataset}, {accuracy.size}, {accuracy.origin}" for weights, accuracy in named.items()
@@ -104,7 +104,7 @@ def markdown(report: Report) -> str:
 
 
 def _parts(report: Report) -> list[tuple[list[_Column], list[Row]]]:
-    """What a network costs, once each, and how fast every row is. A column with nothing in it is left out."""
+    """The cost of each network, and the speed of every row. Empty columns are left out."""
     networks = list({row.network: row for row in report.rows}.values())
     parts = (COST, networks), (SPEED, list(report.rows))
     shown = [([column for column in columns if any(column.cell(row) for row in rows)], rows) for columns, rows in parts]
@@ -121,7 +121,7 @@ def _table(columns: list[_Column], rows: list[Row]) -> Table:
 
 
 def _check_line(check: Check) -> str:
-    verdict = {True: "passed", False: "FAILED", None: "cannot tell"}[check.passed]
+    verdict = {True: "passed", False: "FAILED", None: "unknown"}[check.passed]
     return f"check, {check.name}: {verdict}: {check.detail}"
 
 
@@ -133,7 +133,7 @@ def _accuracy(row: Row) -> str | None:
 
 
 def _figures(value: float) -> str:
-    """Three figures or more: 0.0421, 4.21, 42.1, 421."""
+    """At least three significant digits: 0.0421, 4.21, 42.1, 421."""
     digits = 1 if value >= 10 else 2 if value >= 1 else 4
     return f"{value:,.0f}" if value >= 100 else f"{value:.{digits}f}"
 

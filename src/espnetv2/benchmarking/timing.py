@@ -1,4 +1,4 @@
-"""Take turns, and tell how long each took."""
+"""Time contenders in turns, and summarise the times."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from espnetv2.benchmarking.report import Latency
 
 Run = Callable[[], object]
-"""One call of a contender, which returns when the answer is there."""
+"""One call of a contender, which returns when the output is available."""
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
 
 WARM_UP = 3
-"""``espnetv2.accelerate`` chooses the fastest way on a GPU at the third call."""
+"""``espnetv2.accelerate`` chooses the fastest backend on a GPU at the third call."""
 PAUSE_S = 0.1
-"""Threads of the runtimes spin for a while after a call, and would take the cores from whoever is next."""
+"""The runtimes' threads spin for a while after a call, and would take the cores from the next contender."""
 TURN_S = 0.06
 FEWEST, MOST = 3, 25
 QUICKEST = 4
-"""A ratio is of one turn in so many, the quickest."""
+"""A ratio is computed from one turn in so many, the fastest."""
 
 
 def interleaved(
@@ -35,9 +35,9 @@ def interleaved(
 ) -> list[list[list[float]]]:
     """Seconds of every timed call, by contender and round.
 
-    In each round every contender has a turn, and each round begins with another one, so that neither a machine whose speed
-    drifts nor a neighbour favours any. A turn is a pause, one call that is not timed (it wakes threads and fills the caches),
-    and as many timed calls as the first turn found to fill ``TURN_S``, but ``FEWEST`` to ``MOST``.
+    Every contender has one turn in each round, and each round begins with another contender, so that neither drifting speed of
+    the machine nor the previous contender favours any. A turn is a pause, one untimed call (it wakes threads and fills caches),
+    and as many timed calls as fill ``TURN_S`` according to the first turn, from ``FEWEST`` to ``MOST``.
 
     Args:
         runs: the contenders.
@@ -63,12 +63,12 @@ def interleaved(
 
 
 def calls_per_turn(seconds: float) -> int:
-    """How many calls of this duration make a turn."""
+    """Number of calls of this duration in a turn."""
     return min(MOST, max(FEWEST, math.ceil(TURN_S / seconds) if seconds > 0 else MOST))
 
 
 def summary(rounds: Sequence[Sequence[float]]) -> Latency:
-    """Median, 95th percentile (linear between neighbours) and spread of all calls, given in seconds."""
+    """Median, 95th percentile (linearly interpolated) and spread of all calls, whose times are given in seconds."""
     times = 1e3 * np.concatenate([np.asarray(turn) for turn in rounds])
     lower, median, upper, p95 = np.percentile(times, [25, 50, 75, 95])
     return Latency(
@@ -80,10 +80,11 @@ def summary(rounds: Sequence[Sequence[float]]) -> Latency:
 
 
 def ratio(rounds: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> float:
-    """How many times as long as ``base`` it took when least disturbed: each by the mean of its quickest quarter of turns.
+    """Duration relative to ``base`` when least disturbed: each as the mean of its fastest quarter of turns.
 
-    What disturbs a machine slows one contender more than another, for seconds at a time, and by half: ratios of all turns say
-    more of the neighbours than of the contenders. Both had their turns over the same time, so either could meet a quiet moment.
+    A disturbance slows one contender more than another, by up to half and for seconds at a time, so ratios of all turns would
+    reflect the other load more than the contenders. Both took their turns over the same period, so either could meet a quiet
+    moment.
     """
     return _undisturbed(rounds) / _undisturbed(base)
 
