@@ -1,1 +1,1 @@
-"""The network architectures, and nothing else: no file, no download, no training code."""
+"""The network architectures only: no files, no downloads, no training code."""

@@ -28,7 +28,7 @@ class ClassificationModel(nn.Module):
     """
 
     info: ModelInfo | None = None
-    """What the weights are, where the network has trained ones."""
+    """Description of the weights, if they are trained."""
 
     def __init__(self, scale: float, num_classes: int = 1000) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ClassificationModel(nn.Module):
         self.num_classes = num_classes
         self.encoder = Encoder(scale)
         c = self.encoder.widths
-        # The authors' level 5 owns parameters of an image shortcut that it is never given: here it has none.
+        # The authors' level 5 has parameters for an image shortcut that is never used: here it has none.
         self.level5 = Level(c.level4, c.level5, units=3, down_field=7, unit_field=5, image_shortcut=False)
         self.depthwise = ConvBNAct(c.level5, c.level5, 3, groups=c.level5)
         self.expand = ConvBNAct(c.level5, c.head, 1, groups=4)

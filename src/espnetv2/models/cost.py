@@ -13,12 +13,12 @@ from espnetv2.models.network import Network
 
 
 def parameters(model: nn.Module) -> int:
-    """Number of trainable parameters that the model owns."""
+    """Number of the model's trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def published_parameters(model: Network) -> int:
-    """Number of parameters of the authors' network, which also owns some that can never learn.
+    """Number of parameters of the authors' network, including some that are never trained.
 
     Those are the last PReLU inside every strided EESP and level 5's image shortcut.
     """
@@ -32,26 +32,26 @@ def published_parameters(model: Network) -> int:
 
 
 class MultiplyAccumulates(NamedTuple):
-    """Multiply-accumulates for one image, by the kind of layer."""
+    """Multiply-accumulates for one image, by kind of layer."""
 
     convolutions: int
     """What the published tables count."""
     matrices: int
-    """Linear layers and other matrix products, which they leave out."""
+    """Linear layers and other matrix products, which the tables leave out."""
 
 
 def multiply_accumulates(model: nn.Module, height: int, width: int) -> int:
-    """Multiply-accumulates of the convolutions for one image of ``height`` x ``width``; no other layer is counted.
+    """Multiply-accumulates of the convolutions for one image of ``height`` x ``width``; no other layers are counted.
 
     Two operations make one multiply-accumulate; the addition of a bias, which only the last convolution of the
-    "pyramid" decoder has, is one operation. So counted, the published tables come out to the last digit. The count runs
-    on shapes alone, on a copy without data.
+    "pyramid" decoder has, is one operation. Counted this way, the published tables are reproduced to the last digit. The count
+    uses shapes only, on a copy without data.
     """
     return all_multiply_accumulates(model, height, width).convolutions
 
 
 def all_multiply_accumulates(model: nn.Module, height: int, width: int) -> MultiplyAccumulates:
-    """Those of the convolutions, and of all matrix products beside them."""
+    """Multiply-accumulates of the convolutions, and of all other matrix products."""
     shadow = copy.deepcopy(model).to("meta").eval()
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution: _convolution_operations})
     with torch.no_grad(), counter:

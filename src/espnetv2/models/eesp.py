@@ -1,4 +1,4 @@
-"""The paper's idea: Extremely Efficient Spatial Pyramid of depthwise dilated convolutions.
+"""The paper's building block: Extremely Efficient Spatial Pyramid of depthwise dilated convolutions.
 
 Source: S. Mehta et al., "ESPNetv2: A Light-weight, Power Efficient, and General Purpose Convolutional Neural Network",
 CVPR 2019, section 3.2 and figures 1 and 2.
@@ -26,8 +26,8 @@ def branch_dilations(receptive_field: int) -> tuple[int, ...]:
 class SplitTransformMerge(nn.Module):
     """Reduce, transform at four dilation rates, fuse hierarchically, expand: (N, in, H, W) -> (N, out, H/stride, W/stride).
 
-    The result carries neither residual nor final activation. Summing each branch with the one before it (hierarchical
-    feature fusion) removes the gridding that dilated convolutions leave.
+    The result has neither residual nor final activation. Adding each branch to the next (hierarchical feature fusion)
+    removes the gridding artefacts of dilated convolutions.
 
     Raises:
         UserError: ``in_channels`` or ``out_channels`` is not a multiple of 4.
@@ -59,7 +59,7 @@ class SplitTransformMerge(nn.Module):
 
 
 class EESP(SplitTransformMerge):
-    """EESP unit at stride 1, with a residual where the channel counts agree: (N, in, H, W) -> (N, out, H, W)."""
+    """EESP unit at stride 1, with a residual if the channel counts agree: (N, in, H, W) -> (N, out, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int, *, receptive_field: int) -> None:
         super().__init__(in_channels, out_channels, stride=1, receptive_field=receptive_field)
@@ -88,10 +88,10 @@ class ImageShortcut(nn.Module):
 
 
 class StridedEESP(nn.Module):
-    """Halve the resolution and widen: average pool beside a strided EESP, plus the shortcut to the image.
+    """Halve the resolution and widen: average pooling in parallel with a strided EESP, plus the shortcut to the image.
 
-    ``forward(x, image)`` takes x (N, in, H, W) and, where ``image_shortcut`` is set, the image already pooled to the
-    output's size (N, 3, ceil(H/2), ceil(W/2)); it returns (N, out, ceil(H/2), ceil(W/2)).
+    ``forward(x, image)`` takes x (N, in, H, W) and, if ``image_shortcut`` is set, the image already pooled to the output's
+    size (N, 3, ceil(H/2), ceil(W/2)); it returns (N, out, ceil(H/2), ceil(W/2)).
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, receptive_field: int, image_shortcut: bool) -> None:

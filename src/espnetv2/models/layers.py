@@ -1,4 +1,4 @@
-"""Convolution, normalisation and activation, in the three combinations that the network is made of."""
+"""Convolution, normalisation and activation, in the three combinations that the network uses."""
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +56,7 @@ class ConvBNAct(nn.Module):
 
 
 class BNAct(nn.Module):
-    """Batch normalisation and per-channel PReLU: the shape stays."""
+    """Batch normalisation and per-channel PReLU; the shape is unchanged."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -74,9 +74,9 @@ def average_pool(x: Tensor) -> Tensor:
 
 
 def adaptive_average_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Average pooling to a size (height, width), whatever the size before."""
+    """Average pooling to a size (height, width), from any size."""
     if x.device.type == "mps":
-        # There PyTorch can do it only where one size divides the other.
+        # On mps, PyTorch only supports it if one size divides the other.
         return F.adaptive_avg_pool2d(x.cpu(), size).to(x.device)
     return F.adaptive_avg_pool2d(x, size)
 

@@ -1,4 +1,4 @@
-"""Every model by name. Importing this loads no network code: that happens when one is built."""
+"""All models by name. Importing this loads no network code: that happens when a model is built."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Task = Literal["classification", "segmentation"]
 
 
 class Cost(NamedTuple):
-    """What ``models.cost`` counts, written down because counting takes a second per model."""
+    """The counts of ``models.cost``, stored because counting takes a second per model."""
 
     parameters: int
-    """Those that learn, with ``default_classes`` outputs."""
+    """Trainable ones, with ``default_classes`` outputs."""
     published_parameters: int
-    """Those of the authors' network, which owns some that never learn."""
+    """Those of the authors' network, including some that are never trained."""
     macs: int
     """Multiply-accumulates of the convolutions at ``reference_size``."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What tells one model from another: its task, width multiplier (the paper's s) and decoder."""
+    """What defines a model: its task, width multiplier (the paper's s) and decoder."""
 
     task: Task
     scale: float
@@ -47,7 +47,7 @@ class ModelSpec:
 
     @property
     def output_layer(self) -> str:
-        """Name of the layer that gives the logits, a row of its weight for each."""
+        """Name of the layer that outputs the logits, with one row of its weight for each."""
         layers = {None: "classifier", "pyramid": "decoder.pool1.expand", "psp": "decoder.classify1.1"}
         return layers[self.decoder]
 
@@ -57,7 +57,7 @@ class ModelSpec:
         return (224, 224) if self.task == "classification" else (512, 1024)
 
     def build(self, num_classes: int | None = None) -> Network:
-        """The network with fresh parameters.
+        """The network with newly initialised parameters.
 
         Raises:
             UserError: ``num_classes`` is below 1.
@@ -102,7 +102,7 @@ def model_spec(name: str) -> ModelSpec:
     """The model called ``name``.
 
     Raises:
-        UserError: there is none; the message names the nearest.
+        UserError: there is none; the message suggests the nearest name.
     """
     if name not in MODELS:
         raise UserError(f'no model "{name}": {nearest(name, MODELS)}')

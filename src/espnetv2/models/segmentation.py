@@ -31,7 +31,7 @@ class SegmentationModel(nn.Module):
     """
 
     info: ModelInfo | None = None
-    """What the weights are, where the network has trained ones."""
+    """Description of the weights, if they are trained."""
 
     def __init__(self, scale: float, num_classes: int = 20, decoder: DecoderName = "pyramid") -> None:
         super().__init__()
@@ -53,5 +53,5 @@ class SegmentationModel(nn.Module):
         return logits
 
     def forward_with_auxiliary(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits and those of the auxiliary output for training (None where there is none), both (N, num_classes, H, W)."""
+        """Logits, and those of the auxiliary output for training (None if there is none), both (N, num_classes, H, W)."""
         return self.decoder.forward_with_auxiliary(self.encoder(image), spatial_size(image))

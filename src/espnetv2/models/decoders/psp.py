@@ -11,7 +11,7 @@ STAGES = 4
 
 
 class PSPModule(nn.Module):
-    """Four cumulative halvings, each with a depthwise 3x3, beside the input, projected: (N, C, H, W) -> the same."""
+    """Four successive halvings, each with a depthwise 3x3, concatenated with the input, projected: (N, C, H, W) -> the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

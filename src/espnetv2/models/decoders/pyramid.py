@@ -24,7 +24,7 @@ def inner_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 class PyramidStage(nn.Module):
-    """A depthwise 3x3 convolution seen at another scale: resize, convolve, resize back. (N, C, H, W) -> the same."""
+    """A depthwise 3x3 convolution at another scale: resize, convolve, resize back. (N, C, H, W) -> the same."""
 
     def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class PyramidStage(nn.Module):
 
 
 class EfficientPyramidPool(nn.Module):
-    """Project to few channels, look at five scales, merge per projected channel: (N, in, H, W) -> (N, out, H, W)."""
+    """Project to few channels, convolve at five scales, merge per projected channel: (N, in, H, W) -> (N, out, H, W)."""
 
     def __init__(self, in_channels: int, projected: int, out_channels: int, *, last: bool = False) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class GatedProjection(nn.Module):
 
 
 class PyramidDecoder(nn.Module):
-    """Four pyramid poolings, from 1/16 up to 1/2 of the resolution, each fused with the encoder level of its size.
+    """Four pyramid poolings, from 1/16 up to 1/2 of the resolution, each fused with the encoder level of the same size.
 
     ``forward(features, size)`` takes the encoder's four levels and the image's (H, W); logits are (N, num_classes, H, W).
     """
