@@ -96,7 +96,7 @@ def test_the_compiler_that_cc_names_is_missing(monkeypatch: pytest.MonkeyPatch) 
 
 def test_cc_is_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", 'gcc "')
-    with pytest.raises(KernelsUnavailableError, match="CC is no command"):
+    with pytest.raises(KernelsUnavailableError, match="CC is not a command"):
         kernels()
 
 
@@ -117,7 +117,7 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     file = tmp_path / "file"
     file.touch()
     monkeypatch.setattr(compiler, "cache_folder", lambda: file / "inside")
-    with pytest.raises(KernelsUnavailableError, match="cannot be kept"):
+    with pytest.raises(KernelsUnavailableError, match="cannot be stored"):
         kernels()
 
 

@@ -183,7 +183,7 @@ def test_a_changed_network_answers_itself(alter: Callable[[Network], None]) -> N
     alter(model)
     fast, image = espnetv2.accelerate(model.eval()), torch.randn(1, 3, 40, 50)
     assert fast.reason is not None
-    assert "the network has been changed since it was made" in fast.reason
+    assert "the network has been modified since it was created" in fast.reason
     with torch.no_grad():
         assert torch.equal(fast(image), model(image))
 

@@ -18,7 +18,7 @@ def test_the_first_lines_say_where_and_how(report: Report) -> None:
     assert lines[1] == "versions: torch 2.9"
     assert lines[2] == "run: batch 1, 2 threads, 3 rounds, one turn per row in each"
     assert lines[4] == "check, other load: FAILED: others took half"
-    assert lines[5] == "check, throttling: unknown: hidden"
+    assert lines[5] == "check, throttling: cannot tell: hidden"
     assert lines[-1] == "energy: RAPL; 3.0 W while idle, not subtracted"
 
 

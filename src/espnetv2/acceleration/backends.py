@@ -1,4 +1,4 @@
-"""The ways in which a network can be run, by name."""
+"""The backends that can run a network, by name."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def check_backend(name: str, device: str) -> Backend:
 
     Args:
         name: of the backend.
-        device: kind of the device that the network is on.
+        device: kind of device that the network is on.
 
     Raises:
-        UserError: there is no such backend, it is not for this device, or Triton is missing.
+        UserError: there is no such backend, it does not support this device, or Triton is missing.
     """
     found = next((backend for backend in BACKENDS if backend == name), None)
     if found is None:
@@ -29,5 +29,7 @@ def check_backend(name: str, device: str) -> Backend:
     if found not in _ANYWHERE and device != "cuda":
         raise UserError(f'the backend "{name}" is for a GPU, but the network is on "{device}": choose auto or eager')
     if found in _OF_TRITON and importlib.util.find_spec("triton") is None:
-        raise UserError(f'the backend "{name}" needs the package triton, which is not installed: install it, or choose graphs')
+        raise UserError(
+            f'the backend "{name}" requires the package triton, which is not installed: install it, or choose graphs'
+        )
     return found

@@ -1,7 +1,7 @@
 """Resizing and pooling as banded matrices, one for each axis, for the kernels.
 
 Bilinear resizing with aligned corners and adaptive average pooling are linear in their input and separable, so each is a
-matrix for the rows and one for the columns that depend on the sizes alone; the gradient's are their transposes.
+matrix for the rows and one for the columns that depend only on the sizes; those of the gradient are their transposes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _Shares = list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]
 
 
 class CBand(ctypes.Structure):
-    """What the kernels take for a banded matrix; the arrays live in ``Band``."""
+    """A banded matrix as passed to the kernels; the arrays live in ``Band``."""
 
     _fields_ = (
         ("outputs", ctypes.c_int32),
@@ -31,7 +31,7 @@ class CBand(ctypes.Structure):
 
 
 class CStage(ctypes.Structure):
-    """What the kernels take for a pyramid stage."""
+    """A pyramid stage as passed to the kernels."""
 
     _fields_ = (
         ("plain", ctypes.c_int32),
@@ -48,17 +48,17 @@ class CStage(ctypes.Structure):
 
 
 class Matrix(NamedTuple):
-    """A matrix by what in it is not 0: whole, it would grow with the square of a picture's side."""
+    """A sparse matrix: a dense one would grow with the square of an image's side."""
 
     outputs: int
     inputs: int
     rows: npt.NDArray[np.int64]
     columns: npt.NDArray[np.int64]
     values: npt.NDArray[np.float32]
-    """Those of the same place add up."""
+    """Values at the same position add up."""
 
     def transposed(self) -> Matrix:
-        """The same with rows and columns exchanged."""
+        """The transpose."""
         return Matrix(self.inputs, self.outputs, self.columns, self.rows, self.values)
 
 
@@ -71,7 +71,7 @@ class Band:
 
     @classmethod
     def of(cls, matrix: Matrix) -> Band:
-        """The band of a matrix, as wide as its widest row needs."""
+        """The band of a matrix, as wide as its widest row requires."""
         there = matrix.values != 0
         rows, columns, values = matrix.rows[there], matrix.columns[there], matrix.values[there]
         first, last = np.full(matrix.outputs, matrix.inputs), np.full(matrix.outputs, -1)
@@ -84,7 +84,7 @@ class Band:
         return cls(first.astype(np.int32), weight)
 
     def for_kernels(self) -> CBand:
-        """The same by addresses; valid while this object lives."""
+        """The same as addresses; valid while this object lives."""
         return CBand(len(self.first), self.weight.shape[1], self.first.ctypes.data, self.weight.ctypes.data)
 
 
@@ -117,7 +117,7 @@ def bilinear_band(inputs: int, outputs: int, *, transposed: bool = False) -> Ban
 
 
 def enlarged_taps(inputs: int, inner: int) -> Taps:
-    """Along one axis, what "enlarge, read the inner neighbour before, at, after, average back" makes of the input."""
+    """Weights along one axis for "enlarge, read the inner neighbour before, at, after, average back"."""
     rows = np.arange(inputs)
     start, end = rows * inner // inputs, -(-(rows + 1) * inner // inputs)
     averaged = [(start + offset, (start + offset < end) / (end - start)) for offset in range(int((end - start).max()))]
@@ -126,7 +126,7 @@ def enlarged_taps(inputs: int, inner: int) -> Taps:
 
 
 def reduced_taps(inner: int, outputs: int) -> Taps:
-    """Along one axis, what "read the neighbour before, at, after, enlarge" makes of a reduced map."""
+    """Weights along one axis for "read the neighbour before, at, after, enlarge" on a reduced map."""
     low, high, share = _between(inner, outputs)
     itself = np.arange(inner)
     return _taps([(low, 1 - share), (high, share)], inner, [(itself, np.ones(inner))], inner)
@@ -176,7 +176,7 @@ class Stages:
 
 
 class Scale(NamedTuple):
-    """At which size a stage convolves; one that enlarges does so bilinearly and averages back, one that reduces the reverse."""
+    """Size at which a stage convolves; one that enlarges does so bilinearly and averages back, one that reduces the reverse."""
 
     height: int
     width: int

@@ -1,4 +1,4 @@
-"""Build the package's C kernels for the processor at hand, once, and keep the result."""
+"""Compile the package's C kernels for this processor, once, and cache the result."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 
 
 class KernelsUnavailableError(UserError):
-    """The kernels cannot be had here; the message says why."""
+    """The kernels are not available here; the message gives the reason."""
 
 
 @functools.cache
 def kernels() -> ctypes.CDLL:
     """The compiled kernels, built at the first call on a machine and loaded from the cache afterwards.
 
-    They run in torch's own pool of threads, since both ask the loader for the same OpenMP library.
+    They run in torch's own thread pool, since both load the same OpenMP library.
 
     Raises:
-        KernelsUnavailableError: no compiler, or it fails; no folder to keep the result in, or one that others can write to.
+        KernelsUnavailableError: no compiler, or it fails; no folder for the result, or one that others can write to.
     """
     import torch  # noqa: F401  (its OpenMP library has to be the one in the process)
 
@@ -55,16 +55,16 @@ def kernels() -> ctypes.CDLL:
 
 @functools.cache
 def vector_lanes() -> int:
-    """How many channels the kernels take together on this processor.
+    """Number of channels that the kernels process together on this processor.
 
     Raises:
-        KernelsUnavailableError: as ``kernels``.
+        KernelsUnavailableError: for the reasons of ``kernels``.
     """
     return int(kernels().espnetv2_lanes())
 
 
 def cache_folder() -> Path:
-    """Where built kernels are kept.
+    """The folder of compiled kernels.
 
     Raises:
         KernelsUnavailableError: the user has no home.
@@ -76,12 +76,12 @@ def cache_folder() -> Path:
 
 
 def _compiler() -> list[str]:
-    """The compiler, and arguments that CC gives it."""
+    """The compiler, with arguments from CC."""
     named = os.environ.get("CC", "").strip()
     try:
         given = shlex.split(named)
     except ValueError as error:
-        raise KernelsUnavailableError(f"CC is no command: {named} ({error})") from error
+        raise KernelsUnavailableError(f"CC is not a command: {named} ({error})") from error
     for words in (given,) if given else ([name] for name in COMPILERS):
         found = shutil.which(words[0])
         if found is not None:
@@ -101,9 +101,9 @@ def _target() -> str:
 
 def _fingerprint(compiler: list[str], sources: dict[str, str]) -> str:
     """Changes with anything that the built file depends on."""
-    # What "native" stands for, so that a home folder shared by several machines keeps one build for each.
+    # Includes what "native" means, so that a home folder shared by several machines keeps one build for each.
     command = [*compiler, _target(), "-E", "-v", "-x", "c", os.devnull]
-    # Some compilers name the folder that they are called in.
+    # Some compilers print the folder that they are called in.
     told = _run(command, "asking the compiler for its target", cwd=Path.cwd().anchor).stderr
     parts = [told, *compiler, *_FLAGS, *(part for source in sources.items() for part in source)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -114,7 +114,7 @@ def _digest_of(path: Path) -> Path:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a build is there, and as it was written: a part of one, left by a power cut, would end the process."""
+    """Whether a build exists and is intact: a partial one, left by a power cut, would crash the process."""
     try:
         return _digest_of(path).read_text("ascii") == hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError):
@@ -122,13 +122,15 @@ def _is_whole(path: Path) -> bool:
 
 
 def _refuse_strangers(path: Path) -> None:
-    """See that nobody else can have put code there."""
+    """Check that nobody else can have put code there."""
     if not hasattr(os, "geteuid"):
         return
     for place in (path.parent, path):
         found = place.stat()
         if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
-            raise KernelsUnavailableError(f"{place} belongs to or can be written by others: remove it, and it is made anew")
+            raise KernelsUnavailableError(
+                f"{place} belongs to or can be written by others: remove it, and it will be created again"
+            )
 
 
 def _build(compiler: list[str], sources: dict[str, str], path: Path) -> None:
@@ -144,7 +146,7 @@ def _build(compiler: list[str], sources: dict[str, str], path: Path) -> None:
         with atomic_path(_digest_of(path)) as partial:
             partial.write_text(hashlib.sha256(path.read_bytes()).hexdigest(), "ascii")
     except OSError as error:
-        raise KernelsUnavailableError(f"the kernels cannot be kept in {path.parent} ({error.strerror})") from error
+        raise KernelsUnavailableError(f"the kernels cannot be stored in {path.parent} ({error.strerror})") from error
 
 
 def _run(command: list[str], doing: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:

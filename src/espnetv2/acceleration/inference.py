@@ -1,4 +1,4 @@
-"""``accelerate``: the same network, the same answer, faster on a CPU or a GPU."""
+"""``accelerate``: the same network with the same output, faster on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ log = logging.getLogger(__name__)
 
 
 class AcceleratedModel(nn.Module):
-    """A trained network for inference alone; see ``accelerate``.
+    """A trained network for inference only; see ``accelerate``.
 
     Attributes:
-        plain: the network itself, which answers where the kernels cannot. The kernels have packed its weights: load new ones
-            into the accelerated model (``load_state_dict``), not into this.
+        plain: the network itself, which runs when the kernels cannot. The kernels hold packed copies of its weights: load new
+            weights into the accelerated model (``load_state_dict``), not into this.
         backend: how the network is run on a GPU.
-        info: what the weights are.
+        info: description of the weights.
         num_classes: outputs of the network.
     """
 
@@ -62,26 +62,26 @@ class AcceleratedModel(nn.Module):
         self._forget()
         self._lock = threading.Lock()
         segments = isinstance(model, SegmentationModel)
-        # Not a method: what runs on a GPU keeps it, and its memory is to go as soon as this module does.
+        # Not a method: the GPU's engine keeps it, and the memory must be freed as soon as this module is.
         self._answer = functools.partial(_answer, output=output, winners=self.winners, segments=segments)
         register: Any = self.register_load_state_dict_post_hook
         register(_prepare_anew)
 
     @property
     def fallback(self) -> str | None:
-        """Why the plain network answered last on a GPU where something faster was meant to; None where it never did."""
+        """Why the plain network last ran on a GPU instead of something faster; None if it never did."""
         return None if self._engine is None else self._engine.fallback
 
     @property
     def reason(self) -> str | None:
-        """Why the kernels for a CPU are not used, or None where they are."""
+        """Why the CPU kernels are not used, or None if they are."""
         parameter = next(self.plain.parameters())
         if self.backend == "eager":
-            return 'the backend "eager" was asked for'
+            return 'the backend "eager" was requested'
         if parameter.device.type != "cpu":
-            return f"the model is on {parameter.device}, and the kernels are for the CPU"
+            return f"the model is on {parameter.device}, but the kernels are for the CPU"
         if parameter.dtype != torch.float32:
-            return f"the model is {str(parameter.dtype).removeprefix('torch.')}, and the kernels are for float32"
+            return f"the model is {str(parameter.dtype).removeprefix('torch.')}, but the kernels are for float32"
         return self._obstacle
 
     @functools.cached_property
@@ -89,9 +89,9 @@ class AcceleratedModel(nn.Module):
         if not _has_kernels(self.plain):
             return 'there are kernels for the decoder "pyramid" only'
         if self._change is not None:
-            return f"the network has been changed since it was made: {self._change}"
+            return f"the network has been modified since it was created: {self._change}"
         if self.output == "classes" and isinstance(self.plain, SegmentationModel) and self.num_classes > MOST_CLASSES:
-            return f"class maps of the kernels hold at most {MOST_CLASSES} classes"
+            return f"the kernels' class maps support at most {MOST_CLASSES} classes"
         try:
             kernels()
         except KernelsUnavailableError as error:
@@ -99,7 +99,7 @@ class AcceleratedModel(nn.Module):
         return None
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits, or the class map (N, H, W) resp. classes (N), of an image (N, 3, H, W)."""
+        """Logits, or the class map (N, H, W) or classes (N), of an image (N, 3, H, W)."""
         parameter = next(self.plain.parameters())
         if self.training or not _takes(image) or image.device != parameter.device or image.dtype != parameter.dtype:
             return self._plainly(image)
@@ -113,29 +113,29 @@ class AcceleratedModel(nn.Module):
         return answer
 
     def train(self, mode: bool = True) -> AcceleratedModel:
-        """As of any module; in training mode the plain network answers, and learns."""
+        """As for any module; in training mode the plain network runs, and learns."""
         self._forget()
         return super().train(mode)
 
     def _apply(self, fn: Any, recurse: bool = True) -> AcceleratedModel:
-        # The way of .to(), .half() and their like.
+        # Called by .to(), .half() and the like.
         self._forget()
         apply: Callable[..., Any] = super()._apply
         apply(fn, recurse)
         return self
 
     def _forget(self) -> None:
-        # New ones, not emptied ones: a thread that is making a plan from the old weights puts it among the old.
+        # New objects, not cleared ones: a thread that is making a plan from the old weights adds it to the old ones.
         self._prepared: _Prepared = Packed(), OrderedDict()
         self._engine: Engine | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without plans, which point into memory that a copy does not have, and what else belongs to this process."""
+        """Leave out plans, which point into memory that a copy does not have, and other state of this process."""
         own = ("_prepared", "_engine", "_lock", "_obstacle")
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """As of any module, prepared anew."""
+        """As for any module, then prepared again."""
         self.__dict__.update(state)
         self._forget()
         self._lock = threading.Lock()
@@ -151,7 +151,7 @@ class AcceleratedModel(nn.Module):
             return self._engine
 
     def plan(self, height: int, width: int, pictures: int = 1) -> Plan:
-        """The operations for one input size, for whoever measures them.
+        """The operations for one input size, for measurements.
 
         Raises:
             UserError: the kernels are not used.
@@ -166,7 +166,7 @@ class AcceleratedModel(nn.Module):
             segments = isinstance(self.plain, SegmentationModel) and self.output == "classes"
             found = build_plan(self.plain, shape, self.winners if segments else None, packed)
         plans[shape] = found
-        # A folder of pictures of all sizes must not fill the memory with plans.
+        # A folder of images of many sizes must not fill the memory with plans.
         while len(plans) > _PLANS_KEPT:
             plans.popitem(last=False)
         return found
@@ -177,37 +177,37 @@ class AcceleratedModel(nn.Module):
 
 
 def accelerate(model: Network, *, output: Output = "logits", backend: Backend = "auto") -> AcceleratedModel:
-    """The same function as ``model``, several times faster, for inference alone.
+    """The same function as ``model``, several times faster, for inference only.
 
-    The result holds a copy of the weights: what happens to ``model`` afterwards does not reach it. It may be moved to
-    another device or type, where it goes on with what is fastest there.
+    The result holds a copy of the weights: later changes to ``model`` do not affect it. It may be moved to another device or
+    type, where it continues with what is fastest there.
 
-    On a CPU, kernels are compiled at the first use on a machine, which takes seconds and is logged. Where they cannot be used
-    (no C compiler, the decoder "psp", layers that were changed or have hooks, an image that is not float32) the plain network
-    answers, and a line in the log says why. On a GPU, what is fastest is measured for every shape of image that comes a third
-    time, and kept for later processes; where anything of it fails, the plain network answers, and the log says so.
+    On a CPU, kernels are compiled on first use on a machine, which takes seconds and is logged. If they cannot be used (no C
+    compiler, the decoder "psp", layers that were modified or have hooks, an image that is not float32), the plain network
+    runs, and the log gives the reason. On a GPU, the fastest backend is measured for every image shape that occurs a third
+    time, and remembered for later processes; if any of this fails, the plain network runs, and the log says so.
 
     Args:
-        model: a network of ``create_model``, in evaluation mode.
-        output: ``logits``, or ``classes``: for segmentation the class map (N, H, W), uint8, without ever having logits at the
+        model: a network from ``create_model``, in evaluation mode.
+        output: ``logits``, or ``classes``: for segmentation the class map (N, H, W), uint8, computed without logits at the
             image's resolution (int32 beyond 256 classes); for classification the most probable class (N), int64. Outputs
-            that are no class, such as the Cityscapes networks' 20th, never win.
-        backend: ``auto``; ``eager``, torch's own operators as they are; or for a GPU ``streams`` (an EESP unit's branches side
-            by side), ``graphs`` (a CUDA graph for each shape), ``compile`` (``torch.compile``) or ``fused`` (this package's
-            Triton kernels, in graphs; float32 without TF32).
+            that are not classes, such as the Cityscapes networks' 20th, are ignored.
+        backend: ``auto``; ``eager``, torch's own operators; or for a GPU ``streams`` (an EESP unit's branches run
+            concurrently), ``graphs`` (a CUDA graph for each shape), ``compile`` (``torch.compile``) or ``fused`` (this
+            package's Triton kernels, in graphs; float32 without TF32).
 
     Returns:
         a module that takes (N, 3, H, W) of any size, batch and memory layout. It may be called from several threads.
 
     Raises:
-        UserError: the model is in training mode; ``output`` or ``backend`` is none of these, or the backend cannot be had.
+        UserError: the model is in training mode; ``output`` or ``backend`` is unknown, or the backend is not available.
     """
     if output not in ("logits", "classes"):
         raise UserError(f'no output "{output}": choose "logits" or "classes"')
     if not isinstance(model, ClassificationModel | SegmentationModel):
-        raise UserError(f"{type(model).__name__} is not a network of this package: make one with espnetv2.create_model")
+        raise UserError(f"{type(model).__name__} is not a network of this package: create one with espnetv2.create_model")
     if model.training:
-        raise UserError("the model is in training mode, in which its answers depend on the batch: call model.eval() first")
+        raise UserError("the model is in training mode, in which its output depends on the batch: call model.eval() first")
     device = next(model.parameters()).device.type
     check_backend(backend, device)
     made = AcceleratedModel(model, output, backend).eval()
@@ -235,7 +235,7 @@ def _takes(image: Tensor) -> bool:
 
 
 def _prepare_anew(model: nn.Module, _: object) -> None:
-    """After weights were loaded into ``model`` or into a module that it is part of."""
+    """Run after weights were loaded into ``model`` or into a module that contains it."""
     assert isinstance(model, AcceleratedModel)
     model._forget()
 

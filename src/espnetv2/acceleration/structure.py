@@ -1,4 +1,4 @@
-"""Whether a network is still as its constructor makes it: the kernels compute that one, whatever has become of its layers."""
+"""Check that a network is still as constructed: the kernels compute that one, regardless of changes to its layers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from espnetv2.models.network import Network
 from espnetv2.models.segmentation import SegmentationModel
 
 _FREE = {"training", "p", "eps", "momentum", "inplace"}
-"""Settings that do not matter in evaluation, or that the kernels take from the layer."""
+"""Settings that do not matter in evaluation, or that the kernels read from the layer."""
 _FREE_IN_THE_LAST = {"out_features", "out_channels", "dilation"}
 _FASTER = "espnetv2.acceleration.training"
 
 
 def change(network: Network) -> str | None:
-    """What is unlike the network as it was made, or None. The last layer may be another of its kind, with other outputs.
+    """What differs from the network as constructed, or None. The last layer may be replaced by one with other outputs.
 
     Args:
         network: for classification, or segmentation with the decoder "pyramid".
@@ -32,12 +32,12 @@ def change(network: Network) -> str | None:
         if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
             return f"{name or 'the network'} has a hook or a forward of its own"
         if not _is_same(layer, theirs[name], last=name == last):
-            return f"{name} is another layer"
+            return f"{name} is a different layer"
     return None
 
 
 def _as_made(network: Network) -> Network:
-    # Not on the device "meta": initialising there imports the whole of torch's compiler, which takes seconds.
+    # Not on the device "meta": initialising there imports all of torch's compiler, which takes seconds.
     with torch.random.fork_rng(devices=[]):
         if isinstance(network, SegmentationModel):
             return SegmentationModel(network.encoder.scale, network.num_classes)

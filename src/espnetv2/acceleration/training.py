@@ -1,6 +1,6 @@
-"""A faster training step: the network's own layers, whose forward and backward run in this package's kernels.
+"""A faster training step: the network's own layers, with forward and backward passes in this package's kernels.
 
-A layer keeps its parameters, their names and its place; only its class changes, to one that computes the same function.
+A layer keeps its parameters, their names and its position; only its class changes, to one that computes the same function.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from espnetv2.models.layers import BNAct, ConvBN, ConvBNAct, Resize, average_poo
 
 
 def accelerate_training(network: nn.Module, device: str = "cpu") -> None:
-    """Let every layer of ``network`` that has a faster form take it, in place.
+    """Replace every layer of ``network`` that has a faster form, in place.
 
-    Tensors that the kernels cannot take go the plain way: on a CPU what is not float32 or is under autocast, on a GPU float64.
+    Tensors that the kernels do not support take the plain path: on a CPU all but float32 and all under autocast, on a GPU float64.
 
     Args:
-        network: in the layout and with the kind of normalisation that it will train with.
-        device: what it will train on: ``cpu``, ``cuda`` or ``cuda:N``.
+        network: in the memory layout and with the kind of normalisation that it will train with.
+        device: to train on: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        KernelsUnavailableError: says why; the network is as it was.
+        KernelsUnavailableError: the message gives the reason; the network is unchanged.
     """
     if torch.device(device).type == "cuda":
         check_training_kernels(torch.device(device))
@@ -169,7 +169,7 @@ def _activate(act: nn.PReLU, x: Tensor, residual: Tensor | None) -> Tensor:
 
 
 def _normalise(bn: nn.Module, act: nn.PReLU | None, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """Normalise, add the residual, activate. Normalisation over several processes stays with its own class."""
+    """Normalise, add the residual, activate. Normalisation across processes keeps its own class."""
     if _is_usual(bn, x) and _fits(act, x, residual) and (not bn.training or operators.rows(x) > 1):
         slope = None if act is None else act.weight
         if operators.usable(x, bn.weight):
@@ -191,7 +191,7 @@ def _is_usual(bn: nn.Module, x: Tensor) -> TypeGuard[nn.BatchNorm2d]:
 
 
 def _fits(act: nn.Module | None, x: Tensor, residual: Tensor | None) -> bool:
-    """Whether there is a slope for every channel, and what is added has the same shape."""
+    """Whether there is a slope for every channel, and the residual has the same shape."""
     slopes = act is None or (type(act) is nn.PReLU and x.ndim == 4 and act.num_parameters == x.shape[1])
     return slopes and (residual is None or residual.shape == x.shape)
 

@@ -121,7 +121,7 @@ def _table(columns: list[_Column], rows: list[Row]) -> Table:
 
 
 def _check_line(check: Check) -> str:
-    verdict = {True: "passed", False: "FAILED", None: "unknown"}[check.passed]
+    verdict = {True: "passed", False: "FAILED", None: "cannot tell"}[check.passed]
     return f"check, {check.name}: {verdict}: {check.detail}"
 
 

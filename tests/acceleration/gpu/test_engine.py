@@ -140,9 +140,9 @@ def test_a_wrong_answer_is_never_given(monkeypatch: pytest.MonkeyPatch, caplog: 
     run = made("graphs")
     for image in (IMAGE, IMAGE[..., :32]):
         assert distance(run(image), exactly(MODEL, image)) < 1e-5
-    assert "graphs gives another answer than the plain network" in caplog.text
+    assert "graphs gives a different output than the plain network" in caplog.text
     assert run.fallback is not None
-    assert "graphs gives another answer" in run.fallback
+    assert "graphs gives a different output" in run.fallback
 
 
 def test_few_shapes_are_remembered() -> None:
@@ -179,5 +179,5 @@ def test_mistakes_are_told(run: Run, tmp_path: Path, segmentation_file: Path) ->
 
 def test_eager_on_a_cpu_is_the_plain_network() -> None:
     plain = espnetv2.accelerate(MODEL, backend="eager")
-    assert plain.reason == 'the backend "eager" was asked for'
+    assert plain.reason == 'the backend "eager" was requested'
     assert torch.equal(plain(IMAGE), copy.deepcopy(MODEL)(IMAGE))

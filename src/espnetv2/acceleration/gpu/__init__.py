@@ -1,1 +1,1 @@
-"""The same function, faster on a GPU."""
+"""Faster execution of the same networks on a GPU."""

@@ -1,4 +1,4 @@
-"""The fastest of several ways to compute the same: measured once, remembered on disk."""
+"""Choose the fastest of several equivalent functions: measured once, remembered on disk."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def choose(
     is_right: Callable[[Tensor], bool],
     clock: Clock,
 ) -> tuple[str, Function]:
-    """The fastest candidate for ``image``, whose answer is right.
+    """The fastest candidate for ``image`` whose output is correct.
 
-    What was chosen under the same ``key`` before is taken again, after a look at its answer.
+    An earlier choice under the same ``key`` is reused, after a check of its output.
 
     Args:
-        key: all that the choice depends on.
-        candidates: name -> what builds it. The first one is taken for right.
-        image: what they are tried on.
-        is_right: whether an answer for ``image`` is the right one.
+        key: everything that the choice depends on.
+        candidates: name -> function that builds it. The first one is assumed to be correct.
+        image: to try them on.
+        is_right: whether an output for ``image`` is correct.
         clock: seconds, or any measure of them, that a function takes for the image.
 
     Returns:
@@ -65,13 +65,13 @@ def choose(
 
 
 def _built(name: str, build: Callable[[], Function], image: Tensor, is_right: Callable[[Tensor], bool]) -> Function | None:
-    """The candidate, or None where it cannot be had here or answers wrongly."""
-    # Anything may fail in a compiler or a driver, and there is a slower way that works.
+    """The candidate, or None if it is not available here or gives a wrong output."""
+    # Anything may fail in a compiler or a driver, and a slower candidate works.
     try:
         function = build()
         if is_right(function(image)):
             return function
-        log.warning("%s gives another answer here, so it is not used", name)
+        log.warning("%s gives a different output here, so it is not used", name)
     except Exception as error:
         log.warning("%s cannot be used here (%s)", name, kind_and_first_line(error))
     free_memory()
@@ -79,7 +79,7 @@ def _built(name: str, build: Callable[[], Function], image: Tensor, is_right: Ca
 
 
 def _measured(built: Mapping[str, Function], image: Tensor, clock: Clock) -> dict[str, float]:
-    """Medians of turns, so that a machine whose speed drifts favours none; whoever fails is dropped."""
+    """Medians of turns, so that drifting speed of the machine favours none; a candidate that fails is dropped."""
     times: dict[str, list[float]] = {name: [] for name in built}
     for _ in range(_TURNS):
         for name in list(times):
@@ -101,9 +101,9 @@ def _timed(name: str, function: Function, image: Tensor, clock: Clock) -> float 
 
 
 def free_memory() -> None:
-    """Give back what a failed function held, so that the next does not fail for want of memory."""
+    """Release what a failed function held, so that the next does not fail for lack of memory."""
     if torch.cuda.is_available():
-        # After a capture that failed, torch before 2.12 cannot.
+        # After a failed capture, torch before 2.12 cannot.
         with contextlib.suppress(RuntimeError):
             torch.cuda.empty_cache()
 
@@ -129,4 +129,4 @@ def _remember(key: Mapping[str, Any], choice: str, times: Mapping[str, float]) -
         with atomic_path(path) as partial:
             partial.write_text(json.dumps({"key": dict(key), "choice": choice, "seconds": dict(times)}, indent=1), "utf-8")
     except OSError as error:
-        log.info("the choice cannot be kept (%s)", error)
+        log.info("the choice cannot be saved (%s)", error)

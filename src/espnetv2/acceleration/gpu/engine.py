@@ -1,4 +1,4 @@
-"""A network on a GPU, run in the way that was asked for or in the fastest one."""
+"""A network on a GPU, run with the requested backend or the fastest one."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """The answers of a network on its GPU.
+    """Runs a network on its GPU.
 
-    With "auto" the first two images of a shape go the plain way; then it is measured once what is fastest for that shape.
-    "compile" is not among what is measured, since building it takes a minute in every process. Whatever fails, the plain
-    network answers instead, and the log says why. Convolutions in float32 are never TF32, whatever torch is set to.
+    With "auto", the first two images of a shape go through the plain network; then the fastest backend for that shape is
+    measured once. "compile" is not measured, since building it takes a minute in every process. If anything fails, the plain
+    network runs instead, and the log gives the reason. Convolutions in float32 never use TF32, regardless of torch's settings.
 
     Args:
         network: in evaluation mode, on a GPU; it is not copied, and must not be moved.
         backend: how to run it.
-        answer: makes the answer of logits; it must not hold the engine, whose memory would then stay.
-        winners: None for logits, else how many outputs can win in a class map.
+        answer: makes the output from logits; it must not hold the engine, whose memory would then not be freed.
+        winners: None for logits, otherwise how many outputs are valid classes in a class map.
 
     Attributes:
         device: that of the network.
-        fallback: why the plain network answered last where something else was meant to; None where it never did.
+        fallback: why the plain network last ran instead of another backend; None if it never did.
     """
 
     def __init__(self, network: Network, backend: Backend, answer: Callable[[Tensor], Tensor], winners: int | None) -> None:
@@ -65,7 +65,7 @@ class Engine:
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
 
     def __call__(self, image: Tensor) -> Tensor:
-        """The answer for an image (N, 3, H, W) of the network's type and on its device."""
+        """The output for an image (N, 3, H, W) of the network's type and on its device."""
         # Buffers that outlive this call must not belong to the caller's inference mode.
         with torch.inference_mode(False), torch.no_grad(), _current(image.device), without_tf32:
             key = (image.shape, layout(image))
@@ -81,14 +81,14 @@ class Engine:
             return self._eager(image)
 
     def _drop(self) -> None:
-        """Let go of all that holds memory, which the plain network needs now."""
+        """Release everything that holds memory, which the plain network now needs."""
         self._built.clear()
         self._functions.clear()
         free_memory()
 
     def _function(self, key: Hashable, image: Tensor) -> Function:
         if image.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-            # A graph of the caller's, which does not keep what ours would read; nor must anything be built meanwhile.
+            # The caller's graph would not keep the memory that ours reads; nor may anything be built while it is captured.
             return self._built.get("streams", self._eager) if self._backend == "streams" else self._eager
         with self._lock:
             found = self._functions.get(key)
@@ -112,16 +112,16 @@ class Engine:
         if self._backend not in self._built:
             function = self._made(self._backend)
             if not self._judge(image)(function(image)):
-                raise RuntimeError(f"{self._backend} gives another answer than the plain network")
+                raise RuntimeError(f"{self._backend} gives a different output than the plain network")
             self._built[self._backend] = function
         return self._built[self._backend]
 
     def _fastest(self, image: Tensor) -> Function:
-        log.info("measuring what is fastest for images %s on this GPU, once (up to a minute)", tuple(image.shape))
+        log.info("measuring the fastest backend for images %s on this GPU, once (up to a minute)", tuple(image.shape))
         names = ("eager", "streams", "graphs", _BOTH, *(("fused",) if has_triton() else ()))
         candidates = {name: functools.partial(self._build, name) for name in names}
         _, best = choose(self._key(image), candidates, image, self._judge(image), _seconds)
-        # The others hold memory of the GPU.
+        # The others hold GPU memory.
         used = (best, *self._functions.values())
         self._built = {name: function for name, function in self._built.items() if function in used}
         return best
@@ -139,7 +139,7 @@ class Engine:
         if name == _BOTH:
             return Graphs(self._streams())
         if name == "compile":
-            # Without fullgraph, what is one network too many for torch's cache would silently run as it is.
+            # Without fullgraph, a network too many for torch's cache would silently run uncompiled.
             return torch.compile(self._eager, dynamic=False, fullgraph=True)
         return self._fused() if name == "fused" else self._eager
 
@@ -155,8 +155,8 @@ class Engine:
         return Graphs(lambda image: answer(fused(image)), fused.held)
 
     def _judge(self, image: Tensor) -> Callable[[Tensor], bool]:
-        """Whether an answer is as near to the exact one as that of the plain network, or as near as rounding allows."""
-        # The first and the last picture stand for all: double precision is slow and large.
+        """Whether an output is as close to the exact one as the plain network's, or as close as rounding allows."""
+        # The first and the last image stand for all: double precision is slow and large.
         some, network = [0, -1], copy.deepcopy(self._network).double()
         exact = torch.cat([self._answer(network(image[index][None].double())) for index in some])
         shape = (len(image), *exact.shape[1:])

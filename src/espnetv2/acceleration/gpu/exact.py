@@ -1,4 +1,4 @@
-"""float32 that is float32: torch's own convolutions use TF32 on newer GPUs unless told not to."""
+"""Full float32 precision: torch's own convolutions use TF32 on newer GPUs unless told not to."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 
 
 class WithoutTF32:
-    """Within, convolutions in float32 keep all of its bits. Matrix products do so unless someone asked for TF32.
+    """Within the block, float32 convolutions keep full precision. Matrix products do so unless TF32 was requested.
 
-    The setting is one for all threads: the first to enter changes it, the last to leave restores it.
+    The setting is global to all threads: the first to enter changes it, the last to leave restores it.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ def _kinds() -> tuple[Any, Any]:
 
 
 def _set(values: list[str]) -> None:
-    # The older switch, for those who read that one: it must go with the others, or reading it is an error.
+    # The older switch, for code that reads it: it must agree with the others, or reading it is an error.
     torch.backends.cudnn.allow_tf32 = "tf32" in values
     for kind, value in zip(_kinds(), values, strict=True):
         kind.fp32_precision = value

@@ -1,4 +1,4 @@
-"""A network made of the fused operators: the same flow, its layers replaced one by one."""
+"""A network of fused operators: the same data flow, with its layers replaced one by one."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _TABLES_KEPT = 64
 
 
 class FusedNetwork(nn.Module):
-    """The function of a network in fewer, larger operators, at one type and on one device.
+    """The function of a network in fewer, larger operators, for one type and device.
 
-    Maps are NCHW whatever the layout of the image: the branches have 4 to 32 channels, and a row of pixels fills what memory
-    delivers at once where so few channels would not.
+    Maps are NCHW regardless of the layout of the image: the branches have 4 to 32 channels, and a row of pixels fills a memory
+    transaction, which so few channels would not.
 
     Args:
         network: in evaluation mode; it is copied.
-        winners: None for logits; else a segmentation network's answer is its class map, and of the outputs so many can win.
+        winners: None for logits; otherwise a segmentation network outputs a class map, and this many outputs are classes.
 
     Raises:
-        ValueError: a layer has no fused form, or the type none.
+        ValueError: a layer or the type has no fused form.
     """
 
     def __init__(self, network: Network, winners: int | None = None) -> None:
@@ -41,21 +41,21 @@ class FusedNetwork(nn.Module):
             raise ValueError("the operators compute in float32: there is no fused form of a float64 network")
         self._tables = _Tables()
         self.gives_classes = winners is not None and isinstance(getattr(network, "decoder", None), PyramidDecoder)
-        """Whether the answer is a class map instead of logits."""
+        """Whether the output is a class map instead of logits."""
         self.network = _replaced(copy.deepcopy(network), self._tables, winners)
 
     def forward(self, image: Tensor) -> Tensor:
-        """As the network's; for the decoder "pyramid" with ``winners``, the class map (N, H, W), uint8."""
+        """As for the network; for the decoder "pyramid" with ``winners``, the class map (N, H, W), uint8."""
         out: Tensor = self.network(image.contiguous())
         return out
 
     def held(self) -> object:
-        """Memory outside of the network that calls so far may have read: who replays one keeps it."""
+        """Memory outside the network that earlier calls may have read; a caller that replays them must keep it."""
         return list(self._tables.values())
 
 
 class _Tables(OrderedDict[tuple[int, int], StageTables]):
-    """Tables by the size of the map, the last ones used."""
+    """The most recently used tables, by the size of the map."""
 
     def at(self, size: tuple[int, int], scales: Sequence[float], device: torch.device) -> StageTables:
         found = self.pop(size, None) or stage_tables(size, scales, device)
@@ -158,7 +158,7 @@ class _Pool(nn.Module):
 
 
 class _Fuse(nn.Module):
-    """A skip's gated features and what comes from below, normalised and activated."""
+    """A skip's gated features plus the coarser level, normalised and activated."""
 
     scale: Tensor
     shift: Tensor

@@ -17,10 +17,10 @@ from espnetv2.acceleration.gpu.layout import dense
 SHAPES_KEPT = 32
 _WARM_UPS = 3
 _FIRST = -1
-"""Priority of the streams to capture on: torch hands out streams in turns, and branches get theirs among the others."""
+"""Priority of the streams to capture on: torch hands out streams in turn, and branches get theirs among the others."""
 _capturing = threading.Lock()
 _streams: dict[torch.device, torch.cuda.Stream] = {}
-"""One for all captures of a device: graphs share memory only on the same stream. Whoever captures holds the lock."""
+"""One for all captures on a device: graphs share memory only on the same stream. The capturing thread holds the lock."""
 
 
 @dataclass
@@ -29,20 +29,20 @@ class _Graph:
     image: Tensor
     """Where the graph reads its input."""
     answer: Tensor
-    """Where it leaves its output."""
+    """Where it writes its output."""
     held: object
-    """Memory that the graph reads besides."""
+    """Other memory that the graph reads."""
 
 
 class Graphs:
     """``function``, captured once for each shape, type and memory layout of its input, and replayed.
 
-    An answer is a copy, so the next call does not change it. Calls may come from several threads and streams: the graphs
-    share their memory, so one runs after the other. The last shapes are kept.
+    The output is a copy, so the next call does not change it. Calls may come from several threads and streams: the graphs
+    share their memory, so they run one after another. The most recent shapes are kept.
 
     Args:
-        function: of one CUDA tensor, deterministic in what it launches; nothing in it may wait for the GPU.
-        held: called after a capture; returns whatever the graph reads that would else be freed.
+        function: of one CUDA tensor, with deterministic launches; nothing in it may wait for the GPU.
+        held: called after a capture; returns memory that the graph reads and that would otherwise be freed.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], held: Callable[[], object] = lambda: None) -> None:
@@ -66,7 +66,7 @@ class Graphs:
         with self._lock, torch.cuda.device(image.device):
             here = torch.cuda.current_stream()
             ended = self._ended.setdefault(image.device, torch.cuda.Event())
-            # The call before, maybe on another stream, has to be done with the memory that the graphs share.
+            # The previous call, maybe on another stream, must be done with the memory that the graphs share.
             here.wait_event(ended)
             found = self._graphs.pop(key, None)
             if found is None:
@@ -74,7 +74,7 @@ class Graphs:
             self._graphs[key] = found
             try:
                 found.image.copy_(image)
-                # It was made on the stream of the first call, and may be freed while this one still runs.
+                # It was created on the stream of the first call, and may be freed while this one still runs.
                 found.image.record_stream(here)
                 found.graph.replay()
                 return found.answer.clone()
@@ -94,8 +94,8 @@ class Graphs:
                 _streams[device] = torch.cuda.Stream(priority=_FIRST)
             side = _streams[device]
             side.wait_stream(here)
-            # Not by torch.cuda.graph: it waits for the whole device, which ends captures of other threads, and after a
-            # capture that failed it leaves the thread on the wrong stream.
+            # Not torch.cuda.graph: it waits for the whole device, which aborts captures of other threads, and after a failed
+            # capture it leaves the thread on the wrong stream.
             with torch.cuda.stream(side):
                 for _ in range(_WARM_UPS):
                     self.function(static)

@@ -1,4 +1,4 @@
-"""The network's layers for inference, normalisation folded in, each one operator."""
+"""The network's layers for inference with normalisation folded in, each as one operator."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Convolve(nn.Module):
         conv: 3x3, padded to keep the size.
         bn: normalisation after it.
         act: activation at the end.
-        shuffled: the input comes before the channel shuffle that the convolution expects.
+        shuffled: the input lacks the channel shuffle that the convolution expects.
     """
 
     weight: Tensor
@@ -103,7 +103,7 @@ class Middle(nn.Module):
 
 
 def affine(bn: nn.Module, act: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale, shift and slope, float32, that normalisation and activation come down to in evaluation."""
+    """Normalisation and activation in evaluation mode, as scale, shift and slope in float32."""
     scale, shift = _affine(bn)
     return scale.float(), shift.float(), _slope(act, len(shift))
 
@@ -135,7 +135,7 @@ def _slope(act: nn.Module, channels: int) -> Tensor:
 
 
 def _whole_blocks(weight: Tensor, groups: int) -> Tensor:
-    """Weights (G·out, in) as (blocks, outs, ins): small groups are put together, with zeros between, to fill a product."""
+    """Weights (G·out, in) as (blocks, outs, ins): small groups are combined, with zeros between, to fill a matrix product."""
     outs, ins = weight.shape[0] // groups, weight.shape[1]
     merged = 1
     while min(outs, ins) * merged < _SMALLEST_PRODUCT and groups % (merged * 2) == 0:

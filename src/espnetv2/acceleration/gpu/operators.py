@@ -1,7 +1,7 @@
-"""The operators as torch knows them (``torch.ops.espnetv2``): shapes for tracing, gradients, and which code computes them.
+"""The operators registered in torch (``torch.ops.espnetv2``): shapes for tracing, gradients, and which code computes them.
 
 On a GPU the Triton kernels run. Everything else (no Triton, another device, float64, 2^31 elements) is computed by
-``reference.py``, which also says what arguments mean. ``torch.compile`` and ``torch.export`` take an operator as a whole.
+``reference.py``, which also documents the arguments. ``torch.compile`` and ``torch.export`` treat an operator as a unit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def has_triton() -> bool:
 
 
 def usable(x: Tensor, result: Shape) -> bool:
-    """Whether the kernels take ``x`` and can write a result of that shape: they count elements in 32 bits."""
+    """Whether the kernels support ``x`` and a result of that shape: they count elements in 32 bits."""
     values = math.prod(result)
     return (
         x.device.type == "cuda" and has_triton() and x.dtype in KERNEL_TYPES and 0 < values <= _MOST and 0 < x.numel() <= _MOST
@@ -48,10 +48,10 @@ def _registered(
     """The operator that computes what ``plain`` does, by the kernel of the same name in a module of ``kernels``.
 
     Args:
-        plain: its first argument says type and device.
+        plain: its first argument determines type and device.
         module: name of the module.
         largest: shape of the largest map that is written, given the same arguments.
-        fake: results without their values.
+        fake: returns the results without their values.
     """
     made = custom_op(f"espnetv2::{plain.__name__}", plain, mutates_args=())
 
@@ -80,7 +80,7 @@ def _operator(
     @functools.wraps(plain)
     def computed(x: Tensor, *arguments: Any, **named: Any) -> Tensor:
         out: Tensor = plain(x, *arguments, **named)
-        # Tracing promises this layout.
+        # Tracing has promised this layout.
         return out if dtype else out.contiguous(memory_format=layout(x))
 
     def fake(x: Tensor, *arguments: Any, **named: Any) -> Tensor:
@@ -188,7 +188,7 @@ def _keep_normalised(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _gradients_of_normalised(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     *tensors, slope, residual = ctx.saved_tensors
-    # One copy of each where the layouts differ, not one for each kernel.
+    # One copy of each if the layouts differ, not one for each kernel.
     given = (*tensors, ctx.eps, slope, None if residual is None else laid_out_as(tensors[0], residual))
     grad = laid_out_as(tensors[0], grad)
     learns = [ctx.needs_input_grad[place] for place in (1, 2, 6)]

@@ -1,4 +1,4 @@
-"""What the operators compute, in plain PyTorch: where there is no Triton, no GPU, or a type that the kernels do not take."""
+"""The operators in plain PyTorch, used without Triton or a GPU, or for types that the kernels do not support."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from espnetv2.models.layers import average_pool
 
 
 def branches(x: Tensor, weight: Tensor, dilations: Sequence[int], stride: int) -> Tensor:
-    """Depthwise 3x3 convolutions of one input at several dilations, each added to the next, side by side.
+    """Depthwise 3x3 convolutions of one input at several dilations, each added to the next, concatenated.
 
     Paper, section 3.2: hierarchical feature fusion.
 
@@ -36,7 +36,7 @@ def branches(x: Tensor, weight: Tensor, dilations: Sequence[int], stride: int) -
 def branches_backward(grad: Tensor, x: Tensor, weight: Tensor, dilations: Sequence[int], stride: int) -> tuple[Tensor, Tensor]:
     """Gradients of ``branches`` for the input, in its type, and for the weights, in theirs."""
     channels = x.shape[1]
-    # A branch's result is in its own map and in all later ones.
+    # A branch's result is part of its own map and of all later ones.
     reaching = grad.reshape(grad.shape[0], len(dilations), channels, *grad.shape[2:]).flip(1).cumsum(1).flip(1)
     dx, dw = torch.zeros_like(x), []
     for k, (own, dilation) in enumerate(zip(weight.to(x.dtype), dilations, strict=True)):
@@ -66,12 +66,12 @@ def norm_act(
         x: (N, C, H, W).
         gamma: scale, (C).
         beta: shift, (C).
-        mean: what to normalise by, (C).
+        mean: to normalise with, (C).
         variance: likewise; biased if it is the batch's.
         eps: added to the variance.
         slope: PReLU's, (C), or None for no activation.
         residual: added before the activation.
-        batch: mean and variance are those of ``x``, so its gradient goes through them.
+        batch: mean and variance are those of ``x``, so its gradient flows through them.
     """
     del batch
     made = _before_activation(x, gamma, beta, mean, variance, eps, residual)
@@ -89,7 +89,7 @@ def norm_act_sums(
     residual: Tensor | None,
     grad: Tensor,
 ) -> Tensor:
-    """Gradients (3, C) of ``norm_act`` for beta, gamma and slope; zeros where there is no slope."""
+    """Gradients (3, C) of ``norm_act`` for beta, gamma and slope; zeros if there is no slope."""
     made = _before_activation(x, gamma, beta, mean, variance, eps, residual)
     reach = _reaching(made, slope, grad)
     negative = torch.zeros_like(made) if slope is None else torch.where(made > 0, 0.0, made * grad)
@@ -108,7 +108,7 @@ def norm_act_backward(
     grad: Tensor,
     sums: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of ``norm_act`` for x and for the residual, which is empty where there is none.
+    """Gradients of ``norm_act`` for x and for the residual, which is empty if there is none.
 
     ``sums``, those of ``norm_act_sums``, are given if mean and variance are the batch's own.
     """
@@ -216,12 +216,12 @@ def stages(
     shift: Tensor,
     slope: Tensor,
 ) -> Tensor:
-    """Depthwise 3x3 convolutions of one input, each seen at a scale of its own, side by side, normalised and activated.
+    """Depthwise 3x3 convolutions of one input, each at its own scale, concatenated, normalised and activated.
 
     Args:
         x: (N, C, H, W).
         weight: (S, C, 3, 3).
-        scales: of each stage; one above 1 enlarges, convolves and averages back, one below does the reverse. They descend.
+        scales: of each stage; one above 1 enlarges, convolves and averages back, one below does the reverse. Descending.
         tables: the ``StageTables`` of these scales at this size, for the kernel.
         scale: (S·C).
         shift: (S·C).
@@ -265,7 +265,7 @@ def join(x: Tensor, expanded: Tensor, shortcut: Tensor | None, slope: Tensor) ->
 
 
 def classes(logits: Tensor, height: int, width: int, winners: int) -> Tensor:
-    """The largest of the first ``winners`` interpolated logits: (N, C, h, w) -> (N, height, width), uint8, C at most 256."""
+    """Index of the largest of the first ``winners`` interpolated logits: (N, C <= 256, h, w) -> (N, height, width), uint8."""
     # In float32, as in the kernel: rounded values would tie.
     wide = logits[:, :winners]
     return _resize(wide if wide.dtype == torch.float64 else wide.float(), (height, width)).max(1).indices.to(torch.uint8)

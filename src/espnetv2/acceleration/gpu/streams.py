@@ -1,6 +1,6 @@
-"""The branches of EESP units side by side on the GPU, each on a stream of its own.
+"""Run the branches of EESP units concurrently on the GPU, each on its own stream.
 
-Source: the authors' note that this improves inference speed, which they had tried on one GPU.
+Source: the authors' note that this improves inference speed, which they had tested on one GPU.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _side_streams = threading.local()
 
 
 def with_streams(network: nn.Module) -> nn.Module:
-    """Let the EESP units of ``network`` run their branches on side streams, in place; off a GPU they run as before.
+    """Make the EESP units of ``network`` run their branches on side streams, in place; without a GPU they run as before.
 
-    It works on whichever device the input is, current or not, and while a CUDA graph is being captured, which then has the
-    branches side by side.
+    It works on the device of the input, current or not, and while a CUDA graph is being captured, which then contains
+    concurrent branches.
     """
     for module in network.modules():
         if type(module) in _STREAMED:
@@ -30,7 +30,7 @@ def with_streams(network: nn.Module) -> nn.Module:
 def side_streams(device: torch.device) -> tuple[torch.cuda.Stream, ...]:
     """Streams of a device for all branches but the first.
 
-    Every thread has its own: on a shared one, what a thread does would become part of the graph that another captures.
+    Every thread has its own: on a shared one, the work of a thread would become part of the graph that another captures.
     """
     kept: dict[torch.device, tuple[torch.cuda.Stream, ...]] = _side_streams.__dict__.setdefault("of_device", {})
     if device not in kept:
@@ -39,7 +39,7 @@ def side_streams(device: torch.device) -> tuple[torch.cuda.Stream, ...]:
 
 
 def side_by_side(branches: nn.ModuleList, x: Tensor) -> list[Tensor]:
-    """What each branch makes of ``x``, computed concurrently and ready on the current stream of its device."""
+    """Outputs of all branches for ``x``, computed concurrently and ready on the current stream of its device."""
     first, *others = branches
     here = torch.cuda.current_stream(x.device)
     sides = side_streams(x.device)
@@ -49,7 +49,7 @@ def side_by_side(branches: nn.ModuleList, x: Tensor) -> list[Tensor]:
         side.wait_event(ready)
         with torch.cuda.stream(side):
             made.append(branch(x))
-        # The allocator must not hand out the memory of either on its own stream while the other still uses it.
+        # The allocator must not reuse the memory of either on its own stream while the other still uses it.
         x.record_stream(side)
         made[-1].record_stream(here)
     own: Tensor = first(x)

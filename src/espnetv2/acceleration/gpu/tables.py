@@ -1,4 +1,4 @@
-"""What the kernel of the pyramid's stages needs to know of a size."""
+"""Size-dependent tables for the kernel of the pyramid's stages."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from espnetv2.models.decoders.pyramid import inner_size
 
 
 class StageTables(NamedTuple):
-    """Weights by which each of S stages reads its source, at one size (H, W).
+    """Weights with which each of S stages reads its source, at one size (H, W).
 
     The result of a stage at (y, x) is the sum over taps a, b and shifts i, j of ``kernel[i, j] * rows[a, i, y] *
-    columns[b, j, x] * source[row_first[y] + a, column_first[x] + b]``. The source is the input, or for a stage that reduces
+    columns[b, j, x] * source[row_first[y] + a, column_first[x] + b]``. The source is the input, or, for a stage that reduces,
     the input averaged to its inner size.
     """
 

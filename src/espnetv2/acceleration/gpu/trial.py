@@ -1,4 +1,4 @@
-"""Whether the kernels work on the GPU at hand, found out before a training run relies on them."""
+"""Check that the kernels work on this GPU, before a training run relies on them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from espnetv2.errors import kind_and_first_line
 _DILATIONS = [1, 1, 2, 3]
 _EPS = 1e-5
 _KINDS = ((torch.float32, torch.contiguous_format, 1e-4), (torch.float16, torch.channels_last, 2e-2))
-"""Types that every GPU has, the layouts that a run may have, and how far results may be off."""
+"""Types that every GPU supports, the layouts of training runs, and the tolerated relative error."""
 
 
 def check_training_kernels(device: torch.device) -> None:
-    """Run an EESP unit's middle forwards and backwards on a GPU, against plain PyTorch in double precision.
+    """Run the middle of an EESP unit forward and backward on a GPU, and compare with plain PyTorch in double precision.
 
     Raises:
         KernelsUnavailableError: no Triton, it fails here, or the results differ.
@@ -29,7 +29,7 @@ def check_training_kernels(device: torch.device) -> None:
     wanted = _step([value.double() for value in given])
     for dtype, layout, close in _KINDS:
         x = given[0].to(device, dtype).contiguous(memory_format=layout)
-        # Whatever a compiler or a driver may raise, training can do without.
+        # Whatever a compiler or a driver raises, training works without the kernels.
         try:
             found = _step([x, *(value.to(device) for value in given[1:])])
         except Exception as error:

@@ -1,4 +1,4 @@
-"""What the operators share: which tensors the kernels take, and how they are handed over."""
+"""Shared by the operators: which tensors the kernels support, and how they are passed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import Tensor
 from espnetv2.acceleration.compiler import kernels, vector_lanes
 
 PARTS = 8
-"""Sums that are made side by side and added at the end: their number decides the rounding, so it is not the threads'."""
+"""Partial sums that are added at the end: their number determines the rounding, so it must not depend on the threads."""
 _MOST = 2**31 - 1
 
 
 def is_traced() -> bool:
-    """Whether a network is called to be written down, by torch.jit.trace, torch.export or torch.compile."""
+    """Whether the network is being traced, by torch.jit.trace, torch.export or torch.compile."""
     jit: Any = torch.jit
     return torch.compiler.is_compiling() or bool(jit.is_tracing())
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether the kernels can take these: float32 on the CPU, no autocast, not empty, fewer than 2^31 elements.
+    """Whether the kernels support these: float32 on the CPU, no autocast, not empty, fewer than 2^31 elements.
 
-    They see memory, which what traces or compiles a network does not.
+    They access memory, which is not possible while a network is traced or compiled.
     """
     if torch.is_autocast_enabled("cpu") or is_traced():
         return False
@@ -39,12 +39,12 @@ def usable(*tensors: Tensor) -> bool:
 
 
 def call(name: str, *arguments: Any, result: type[ctypes.c_int64] | None = None) -> Any:
-    """Run a kernel on torch's threads: tensors by their addresses, None as no address.
+    """Run a kernel on torch's threads; tensors are passed by address, None as a null pointer.
 
     Args:
         name: the function.
         arguments: without the number of threads, which comes last.
-        result: what the function gives, if anything.
+        result: type of the function's result, if any.
     """
     function = getattr(kernels(), name)
     function.restype = result
@@ -57,12 +57,12 @@ def _pointer(tensor: Tensor) -> ctypes.c_void_p:
 
 
 def pixels(x: Tensor) -> Tensor:
-    """The same with the channels of a pixel side by side in memory."""
+    """The same with the channels of a pixel contiguous in memory."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def new(like: Tensor, shape: Sequence[int]) -> Tensor:
-    """Memory for (N, C, H, W) laid out as by ``pixels``."""
+    """Uninitialised (N, C, H, W) in the layout of ``pixels``."""
     return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
@@ -72,7 +72,7 @@ def rows(x: Tensor) -> int:
 
 
 def whole(channels: int) -> int:
-    """So many channels filled up to whole vectors."""
+    """Channels rounded up to whole vectors."""
     return -(-channels // vector_lanes()) * vector_lanes()
 
 

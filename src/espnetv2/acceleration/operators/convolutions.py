@@ -17,7 +17,7 @@ _ROW_PANEL = 6
 
 
 def depthwise_pyramid(x: Tensor, weights: Sequence[Tensor], dilations: Sequence[int], stride: int) -> Tensor:
-    """Depthwise 3x3 convolutions of one input at several dilations, each added to the next, side by side.
+    """Depthwise 3x3 convolutions of one input at several dilations, each added to the next, concatenated.
 
     Paper, section 3.2: hierarchical feature fusion.
 
@@ -133,7 +133,7 @@ class _Pointwise(torch.autograd.Function):
 
 
 def _dense_blocks(weight: Tensor, groups: int) -> tuple[int, Tensor]:
-    """Groups put together, zeros between them, until a vector is filled: how many blocks, and (blocks, outs, ins)."""
+    """Groups combined, with zeros between them, until a vector is filled: number of blocks, and (blocks, outs, ins)."""
     outs, ins = weight.shape[0] // groups, weight.shape[1]
     merged = 1
     while min(outs, ins) * merged < vector_lanes() and groups % (merged * 2) == 0:

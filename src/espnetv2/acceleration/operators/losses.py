@@ -1,4 +1,4 @@
-"""Losses of every pixel: cross-entropy, and the sums of the soft Jaccard loss."""
+"""Per-pixel losses: cross-entropy, and the sums of the soft Jaccard loss."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ MOST_CLASSES = 256
 
 
 def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """Cross-entropy of every pixel, 0 where there is nothing to learn.
+    """Cross-entropy of every pixel, 0 for ignored pixels.
 
     Args:
         logits: (N, C, H, W), C at most 256.
         target: int64 class indices (N, H, W).
-        ignore_index: the index of pixels without class.
+        ignore_index: the index of pixels without a class.
 
     Returns:
         (N, H, W).
 
     Raises:
         IndexError: a target is neither a class nor ``ignore_index``.
-        ValueError: the target is of another type, size or device.
+        ValueError: the target has another type, size or device.
     """
     out: Tensor = _CrossEntropy.apply(logits, target, ignore_index)
     return out
 
 
 def soft_overlap(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """What the soft Jaccard loss is made of; arguments and errors as for ``cross_entropy``.
+    """The sums of which the soft Jaccard loss consists; arguments and errors as for ``cross_entropy``.
 
     Returns:
-        (3, C): for each class, over all pixels that have one, the sum of its probability where it is right, the sum of its
+        (3, C): for each class, over all labelled pixels, the sum of its probability where it is correct, the sum of its
         probability, and the number of its pixels.
     """
     out: Tensor = _SoftOverlap.apply(logits, target, ignore_index)
@@ -92,5 +92,5 @@ def _call_for_targets(name: str, logits: Tensor, target: Tensor, *arguments: Any
 
 def _pixels_and_targets(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if target.dtype != torch.int64 or target.device != logits.device or target.shape != logits[:, 0].shape:
-        raise ValueError(f"the target is {target.dtype} {tuple(target.shape)}: int64 (N, H, W) of the logits is needed")
+        raise ValueError(f"the target is {target.dtype} {tuple(target.shape)}: it must be int64 (N, H, W), as the logits")
     return pixels(logits), target.contiguous()

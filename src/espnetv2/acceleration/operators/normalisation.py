@@ -1,4 +1,4 @@
-"""Batch normalisation and activation, with what is added between them."""
+"""Batch normalisation and activation, with a residual between them."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def norm_act(
         x: (N, C, H, W).
         gamma: scale, (C).
         beta: shift, (C).
-        mean: what to normalise by, (C).
+        mean: to normalise with, (C).
         variance: biased, (C).
         eps: added to the variance.
         slope: PReLU's, (C), or None for no activation.
         residual: added before the activation.
-        batch: mean and variance are those of ``x``, so its gradient goes through them.
+        batch: mean and variance are those of ``x``, so its gradient flows through them.
     """
     inverse = torch.rsqrt(variance + eps)
     out: Tensor = _NormAct.apply(x, gamma, beta, mean, inverse, slope, residual, batch)

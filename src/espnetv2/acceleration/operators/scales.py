@@ -1,4 +1,4 @@
-"""What sees a map at another size: interpolation, and the stages of a pyramid pooling."""
+"""Operators at another size: interpolation, and the stages of a pyramid pooling."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from espnetv2.acceleration.operators.calling import call, new, pixels, taps, who
 
 
 def stages(x: Tensor, weights: Sequence[Tensor], scales: Sequence[Scale | None]) -> Tensor:
-    """Depthwise 3x3 convolutions of one input, each seen at a scale of its own, side by side.
+    """Depthwise 3x3 convolutions of one input, each at its own scale, concatenated.
 
     Args:
         x: (N, C, H, W).
         weights: S tensors (C, 1, 3, 3).
-        scales: the size at which each runs, or None where that is the input's own.
+        scales: the size at which each runs, or None for the input's own.
 
     Returns:
         (N, S·C, H, W).

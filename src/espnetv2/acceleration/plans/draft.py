@@ -1,4 +1,4 @@
-"""What every operation of a plan needs while the plan is made: memory for its weights, scratch, and its maps."""
+"""A plan under construction: memory for weights, scratch memory, and maps of its operations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from espnetv2.acceleration.plans.plan import KINDS, COp, CPlanStage, Kind, Map, 
 
 
 class Draft:
-    """A plan while it is made.
+    """A plan under construction.
 
     Args:
-        shape: pictures, height and width of the input.
-        packed: weights made so far, by all plans of the network.
+        shape: batch size, height and width of the input.
+        packed: weights packed so far, by all plans of the network.
     """
 
     def __init__(self, shape: tuple[int, int, int], packed: Packed) -> None:
@@ -35,27 +35,27 @@ class Draft:
         """Address of a stage, and the map that it works on."""
 
     def map(self, channels: int, height: int, width: int) -> Map:
-        """A map whose channels lie one after another."""
+        """A map with consecutive channels."""
         return Map((channels + vector_lanes() - 1) // vector_lanes(), height, width, np.arange(channels))
 
     def need(self, vectors: int) -> None:
-        """Scratch of a thread while it runs an operation."""
+        """Reserve scratch memory for a thread that runs an operation."""
         self.scratch = max(self.scratch, vectors)
 
     def bands(self, before: tuple[int, int], after: tuple[int, int]) -> list[int]:
-        """Addresses of what interpolates rows and columns between two sizes."""
+        """Addresses of the bands that interpolate rows and columns between two sizes."""
         bands = [bilinear_band(i, o) for i, o in zip(before, after, strict=True)]
         made = [band.for_kernels() for band in bands]
         self.kept += [bands, made]
         return [ctypes.addressof(band) for band in made]
 
     def floats(self, key: object, values: Exact) -> Floats:
-        """``values`` as float32, made once for each ``key``."""
+        """``values`` as float32, created once per ``key``."""
         made: Floats = self.packed.get_or(key, lambda: np.ascontiguousarray(values, np.float32))
         return made
 
     def ints(self, key: object, values: Sequence[int]) -> npt.NDArray[np.int32]:
-        """``values`` as int32, made once for each ``key``."""
+        """``values`` as int32, created once per ``key``."""
         made: npt.NDArray[np.int32] = self.packed.get_or(key, lambda: np.array(values, np.int32))
         return made
 
@@ -80,15 +80,15 @@ class Draft:
         other: Map | None = None,
         **values: Any,
     ) -> Operation:
-        """An operation at the end of the plan.
+        """Append an operation to the plan.
 
         Args:
-            kind: which.
+            kind: of operation.
             x: the map that it reads.
             out: the map that it writes.
             residual: a second map that it reads.
             other: a third.
-            values: fields of ``COp``; arrays by their addresses, None as none.
+            values: fields of ``COp``; arrays by their addresses, None as a null pointer.
         """
         c = COp(kind=KINDS[kind], n=self.n, input=-1, output=-1, residual=-1, other=-1, h=self.height, w=self.width)
         read = [(name, m) for name, m in (("input", x), ("residual", residual), ("other", other)) if m is not None]
@@ -110,7 +110,7 @@ class Draft:
         return operation
 
     def finish(self, answer: tuple[int, ...], dtype: torch.dtype) -> Plan:
-        """Give every map a place, such that maps that are needed at the same time do not overlap."""
+        """Place every map in memory, so that maps that are needed at the same time do not overlap."""
         total = lay_out(self.operations, self.n)
         for operation in self.operations:
             for name, place in (*operation.reads, *operation.writes):

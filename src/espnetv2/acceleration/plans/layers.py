@@ -1,4 +1,4 @@
-"""The operation of a convolution, an average or a mean, with what is fused into it."""
+"""The operations for convolutions, average pooling and means, with what is fused into them."""
 
 from __future__ import annotations
 
@@ -74,15 +74,15 @@ def pointwise(
     """A grouped 1x1 convolution.
 
     Args:
-        draft: what the operation is added to.
+        draft: the plan to which the operation is added.
         x: its input.
-        key: what the packed weights are kept by.
+        key: under which the packed weights are stored.
         weight: (outputs, inputs of a group), the normalisation folded in.
         shift: added, for each output.
         act: the activation, after the residual.
-        into: a map that already is, and the channel from which on it is written to.
-        residual: added; it has the result's channels where the result has them.
-        lanes: where each output goes; by default one after another.
+        into: an existing map, and the channel at which writing starts.
+        residual: added; its channels are arranged like those of the result.
+        lanes: position of each output; by default consecutive.
     """
     order = np.arange(len(weight)) if lanes is None else lanes
     part = Map(int(order.max()) // vector_lanes() + 1, x.height, x.width, order)
@@ -110,7 +110,7 @@ def depthwise(draft: Draft, layer: ConvBNAct, x: Map) -> Map:
 
 
 def pyramid(draft: Draft, key: nn.Module, x: Map, branches: Sequence[nn.Conv2d], bn: nn.Module, act: nn.PReLU) -> Map:
-    """Depthwise 3x3 convolutions of one map at several dilations, each added to the next, side by side (paper, section 3.2)."""
+    """Depthwise 3x3 convolutions of one map at several dilations, each added to the next, concatenated (paper, section 3.2)."""
     stride, dilations = branches[0].stride[0], [branch.dilation[0] for branch in branches]
     width, per = len(x.lanes), x.blocks * vector_lanes()
     size = (x.height, x.width) if stride == 1 else (halved(x.height), halved(x.width))
@@ -139,7 +139,7 @@ def pyramid(draft: Draft, key: nn.Module, x: Map, branches: Sequence[nn.Conv2d],
 
 
 def average(draft: Draft, x: Map, into: Map | None = None, residual: Map | None = None, act: nn.PReLU | None = None) -> Map:
-    """Average pooling by two, into ``into`` if given, with what is added to it and the activation."""
+    """Average pooling by two, into ``into`` if given, with residual and activation."""
     out = into or draft.map(len(x.lanes), halved(x.height), halved(x.width))
     slope = None if act is None else draft.slope(act, out)
     draft.add("average", x, out, count=x.blocks, residual=residual, slope=slope)
@@ -154,5 +154,5 @@ def mean(draft: Draft, x: Map) -> Map:
 
 
 def halved(side: int) -> int:
-    """What a stride of two leaves of a side."""
+    """The length of a side after a stride of two."""
     return (side + 1) // 2

@@ -27,9 +27,9 @@ def build_plan(
 
     Args:
         network: in evaluation mode, float32, on the CPU; its decoder is "pyramid", if it has one.
-        shape: pictures, height, width.
-        winners: None for logits; else the answer is a class map, and of the outputs only so many can win.
-        packed: weights made so far.
+        shape: batch size, height, width.
+        winners: None for logits; otherwise the output is a class map, and this many of the outputs are valid classes.
+        packed: weights packed so far.
     """
     draft = Draft(shape, packed)
     if isinstance(network, ClassificationModel):
@@ -42,7 +42,7 @@ def build_plan(
 
 
 def outputs(network: ClassificationModel | SegmentationModel) -> int:
-    """Outputs of the last layer, which may have been replaced since the network was made."""
+    """Outputs of the last layer, which may have been replaced since the network was created."""
     if isinstance(network, ClassificationModel):
         return network.classifier.out_features
     assert isinstance(network.decoder, PyramidDecoder)
@@ -70,7 +70,7 @@ def _segment(draft: Draft, network: SegmentationModel, winners: int | None) -> N
     )
     below = level4
     for pool, level, skip, norm in steps:
-        # What is added to the skip has to have its channels where the skip has them.
+        # The channels of what is added to the skip must be arranged like those of the skip.
         projected = convolution(draft, skip.expand, level)
         below = _fuse(draft, skip, norm, level, projected, pyramid_pool(draft, pool, below, projected))
     out = pyramid_pool(draft, decoder.pool1, below)
@@ -130,7 +130,7 @@ def _down(draft: Draft, down: StridedEESP, x: Map, image: Map | None) -> Map:
     if down.shortcut is not None and image is not None:
         mixed = convolution(draft, down.shortcut.mix, image)
         project = down.shortcut.project
-        # Into the result's own memory, where what it is added to takes its place pixel by pixel.
+        # Into the result's own memory, where the sum replaces it pixel by pixel.
         shortcut = pointwise(draft, mixed, project, *folded_flat(project.conv, project.bn), None, into=(out, 0))
     average(draft, x, into=out, residual=shortcut, act=down.act)
     _transform(draft, down.eesp, x, out, beside, down.act, shortcut)

@@ -1,4 +1,4 @@
-"""Weights in the order in which the kernels read them, normalisation folded in."""
+"""Weights in the order in which the kernels read them, with normalisation folded in."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Exact = npt.NDArray[np.float64]
 
 
 class Packed(dict[Any, Any]):
-    """Weights in the kernels' order, shared by the plans of a network at several sizes, as is the memory that they run in."""
+    """Weights in the kernels' order; like the memory to run in, the plans of a network at several sizes share them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.arenas: list[Tensor] = []
 
     def get_or(self, key: object, make: Callable[[], Any]) -> Any:
-        """What is kept under ``key``, made at the first call."""
+        """The value stored under ``key``, created at the first call."""
         if key not in self:
             self[key] = make()
         return self[key]
@@ -38,7 +38,7 @@ def exact(tensor: Tensor) -> Exact:
 
 
 def affine(bn: nn.Module) -> tuple[Exact, Exact]:
-    """Scale and shift that normalisation comes down to in evaluation."""
+    """Normalisation in evaluation mode, as scale and shift."""
     assert isinstance(bn, nn.BatchNorm2d)
     assert bn.running_mean is not None
     assert bn.running_var is not None
@@ -70,7 +70,7 @@ def blocked(weight: Exact) -> Exact:
 
 
 def in_panels(weight: Exact, x: Map, out: Map) -> tuple[npt.NDArray[np.int32], Floats]:
-    """Weights (out, in, taps) as one panel (lanes read, taps, L) for every block made, and the table that finds them."""
+    """Weights (out, in, taps) as one panel (lanes read, taps, L) for each output block, and the table that finds them."""
     spread = np.zeros((out.blocks * vector_lanes(), x.blocks * vector_lanes(), weight.shape[2]))
     spread[np.ix_(out.lanes, x.lanes)] = weight
     table, panels, at = [], [], 0

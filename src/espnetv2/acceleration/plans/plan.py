@@ -1,4 +1,4 @@
-"""What the kernels run: operations on maps, where the maps lie in memory, and a call."""
+"""A plan for the kernels: operations on maps, the maps' places in memory, and the call."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class CPlanStage(ctypes.Structure):
 
 
 class COp(ctypes.Structure):
-    """An operation, as the kernels take it."""
+    """An operation as passed to the kernels."""
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("kind", "n", "h", "w", "oh", "ow", "in_blocks", "in_first", "out_blocks")),
@@ -68,7 +68,7 @@ class COp(ctypes.Structure):
 
 @dataclass(eq=False)
 class Map:
-    """An activation: so many blocks of a vector of lanes at a size. ``lanes`` says where each channel is."""
+    """An activation: blocks, each a vector of lanes, at a size. ``lanes`` gives the position of each channel."""
 
     blocks: int
     height: int
@@ -79,7 +79,7 @@ class Map:
 
 @dataclass
 class Operation:
-    """An operation and the maps that its fields name."""
+    """An operation and the maps that its fields refer to."""
 
     kind: Kind
     c: COp
@@ -89,7 +89,7 @@ class Operation:
 
 @dataclass
 class Plan:
-    """Operations ready to run; ``networks.build_plan`` makes them."""
+    """Operations ready to run, created by ``networks.build_plan``."""
 
     ops: ctypes.Array[Any]
     kinds: tuple[Kind, ...]
@@ -98,16 +98,16 @@ class Plan:
     answer_shape: tuple[int, ...]
     answer_dtype: torch.dtype
     kept: list[Any] = field(repr=False)
-    """What the operations point to."""
+    """Objects that the operations point to."""
     arenas: list[Tensor] = field(repr=False)
-    """Memory of calls that have ended, for the next ones; of all the network's plans."""
+    """Memory of finished calls, for the next ones; shared by all plans of the network."""
 
     def __call__(self, image: Tensor, times: npt.NDArray[np.float64] | None = None) -> Tensor:
-        """The answer for an image (N, 3, H, W) of the plan's size, float32 on the CPU, any strides.
+        """The output for an image (N, 3, H, W) of the plan's size, float32 on the CPU, any strides.
 
         Args:
             image: the network's input.
-            times: receives the seconds of every operation.
+            times: filled with the seconds of every operation.
         """
         threads = torch.get_num_threads()
         needed = self.arena_floats + threads * self.scratch_vectors * vector_lanes()
@@ -138,18 +138,18 @@ class Plan:
 
 
 def _new_arena(floats: int) -> Tensor:
-    """Memory in large pages where the system has them: with small ones the speed depends on where they happen to lie."""
+    """Memory in large pages if the system has them: with small ones, speed depends on where they happen to be."""
     if sys.platform != "linux":
         return torch.empty(floats, dtype=torch.float32, device="cpu")
     memory = mmap.mmap(-1, 4 * floats, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    # A kernel may be built without them.
+    # An operating system's kernel may be built without them.
     with contextlib.suppress(OSError):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.float32)
 
 
 def lay_out(operations: Sequence[Operation], n: int) -> int:
-    """Offsets of all maps in floats, first fit; returns the sum needed."""
+    """Offsets of all maps in floats, first fit; returns the total."""
     last = {id(place): i for i, operation in enumerate(operations) for _, place in (*operation.reads, *operation.writes)}
     taken: list[tuple[int, int, Map]] = []
     total = 0

@@ -16,7 +16,7 @@ from espnetv2.models.layers import BNAct
 
 
 def pyramid_pool(draft: Draft, pool: EfficientPyramidPool, x: Map, order: Map | None = None) -> Map:
-    """A pyramid pooling, its channels where ``order`` has them."""
+    """A pyramid pooling, its channels arranged as in ``order``."""
     projected = convolution(draft, pool.project, x)
     stages = [stage for stage in pool.stages if isinstance(stage, PyramidStage)]
     size = (x.height, x.width)

@@ -1,1 +1,1 @@
-"""Triton kernels and how they are launched; importing a module of this folder imports Triton."""
+"""Triton kernels and their launchers; importing a module of this folder imports Triton."""

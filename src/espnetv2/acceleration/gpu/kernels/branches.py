@@ -1,7 +1,7 @@
 """The middle of an EESP unit: dilated depthwise convolutions, each added to the next. Paper, section 3.2.
 
-A program makes all branches of its tile. The hierarchical fusion is then a sum that is carried from one branch to the next,
-and the reduced map comes from memory once.
+A program computes all branches of its tile. The hierarchical fusion is then a running sum over the branches, and the reduced
+map is read from memory once.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _weights(
     xn: tl.tensor, xc: tl.tensor, xh: tl.tensor, xw: tl.tensor, gn: tl.tensor, gc: tl.tensor, gh: tl.tensor, gw: tl.tensor,
     K: tl.constexpr, STRIDE: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ) -> None:  # fmt: skip
-    # One of several sums over ``each`` pixels of the batch, for one branch: its result is in its own and in all later maps.
+    # One of several sums over ``each`` pixels of the batch, for one branch: its result is in its own and all later maps.
     part, k = tl.program_id(0), tl.program_id(2)
     d = (dilations >> (8 * k)) & 255
     c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -169,7 +169,7 @@ def _input(
             w = tl.load(weight + (k * channels + c) * 9 + tap, mask=there, other=0.0).to(tl.float32)
             iy = y - (tap // 3 - 1) * DILATIONS[k]
             ix = px - (tap % 3 - 1) * DILATIONS[k]
-            # A negative place must not be divided: Triton's division rounds towards zero.
+            # A negative position must not be divided: Triton's division rounds towards zero.
             whole = (iy >= 0) & (ix >= 0) & (iy % STRIDE == 0) & (ix % STRIDE == 0)
             value = _value(source, iy // STRIDE, ix // STRIDE, out_height, out_width, gh, gw, inside & whole[None, :])
             total += w[:, None] * value

@@ -52,7 +52,7 @@ def convolve(x: Tensor, weight: Tensor, groups: int, stride: int, shift: Tensor,
     out = new(x, (n, weight.shape[0], height, width))
     pixels = min(power_of_two(width), 128)
     deep = min(power_of_two(outs), max(1, 1024 // pixels))
-    # A group's channels are neighbours, or each is one of the ``groups`` of a part.
+    # A group's channels are adjacent, or each is one of the ``groups`` channels of a part.
     between, step = (1, groups) if shuffled else (ins, 1)
     launch(
         _convolve, (n * height * blocks(width, pixels), blocks(outs, deep), groups), x,

@@ -1,4 +1,4 @@
-"""What all launches have in common: the device and the sizes of tiles."""
+"""Shared by all launches: the device and the tile sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_PIXELS = 128
 
 
 class Tile(NamedTuple):
-    """How many channels and how many neighbouring pixels of a row one program computes."""
+    """Number of channels and of adjacent pixels of a row that one program computes."""
 
     channels: int
     pixels: int
@@ -24,13 +24,13 @@ class Tile(NamedTuple):
 
 def launch(kernel: Any, grid: tuple[int, ...], like: Tensor, *arguments: Any, **constants: Any) -> None:
     """Start a kernel on the device of ``like``, which need not be the current one."""
-    # Triton takes the current device's stream: with another device current the work would be on the wrong one.
+    # Triton uses the current device's stream: if another device is current, the work would run on the wrong one.
     with torch.cuda.device(like.device) if like.device.type == "cuda" else contextlib.nullcontext():
         kernel[grid](*arguments, **constants)
 
 
 def tile(like: Tensor, channels: int, width: int) -> Tile:
-    """A tile with its longer side along what is contiguous in memory."""
+    """A tile with its longer side along the contiguous dimension."""
     wide, deep = power_of_two(width), power_of_two(channels)
     if layout(like) == torch.channels_last:
         deep = min(deep, _MOST_CHANNELS)

@@ -13,7 +13,7 @@ from espnetv2.acceleration.gpu.kernels.launch import blocks, launch, tile
 from espnetv2.acceleration.gpu.layout import dense, laid_out_as, new, pixel_stride
 
 _PROGRAMS = 4096
-"""As many as share the sums between them: a few for each of a GPU's processors, which hide one another's waiting."""
+"""Number of programs that share the sums: several per multiprocessor of the GPU, to hide one another's latency."""
 
 
 @triton.jit

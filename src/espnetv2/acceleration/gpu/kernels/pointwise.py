@@ -10,7 +10,7 @@ from espnetv2.acceleration.gpu.kernels.launch import blocks, launch, power_of_tw
 from espnetv2.acceleration.gpu.layout import dense, laid_out_as, new, pixel_stride
 
 _SMALLEST = 16
-"""Of a matrix product's sides."""
+"""Smallest side of a matrix product."""
 
 
 @triton.jit

@@ -45,7 +45,7 @@ def _classes(
         d = tl.load(lower + left * xw, mask=used, other=0.0).to(tl.float32)
         e = tl.load(lower + right * xw, mask=used, other=0.0).to(tl.float32)
         value = (1 - down) * ((1 - along) * a + along * b) + down * ((1 - along) * d + along * e)
-        # What is no number wins, as it does for torch.
+        # NaN is the maximum, as in torch.
         better = (value > best) | ((value != value) & (best == best))
         best = tl.where(better, value, best)
         winner = tl.where(better, c, winner)

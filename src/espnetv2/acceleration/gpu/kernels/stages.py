@@ -1,8 +1,8 @@
-"""The stages of a pyramid pooling, each as a sum over few pixels of a map that is there anyway.
+"""The stages of a pyramid pooling, each as a sum over few pixels of an existing map.
 
 Resizing, a depthwise convolution and averaging are linear and separable, tap by tap of the convolution. So a pixel of a stage
-is a sum over a few neighbouring pixels of its source with weights that follow from the size alone (``tables.py``): an enlarged
-map never exists.
+is a sum over a few neighbouring pixels of its source with weights that depend only on the size (``tables.py``): an enlarged
+map is never created.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from espnetv2.acceleration.gpu.tables import StageTables
 from espnetv2.models.decoders.pyramid import inner_size
 
 MOST_REDUCING = 2
-"""Stages that the kernel can have that reduce."""
+"""Number of reducing stages that the kernel supports."""
 
 
 @triton.jit
@@ -40,7 +40,7 @@ def _stages(
     there, used = c < channels, px < width
     taps_y, taps_x = tl.load(sizes + stage * 4), tl.load(sizes + stage * 4 + 1)
     source_h, source_w = tl.load(sizes + stage * 4 + 2), tl.load(sizes + stage * 4 + 3)
-    # A stage that reduces reads a map of its own, which is laid out NCHW.
+    # A stage that reduces reads a map of its own, in NCHW layout.
     whole = stage < WHOLE
     by_c = tl.where(whole, xc, source_h * source_w)
     by_y = tl.where(whole, xh, source_w)
