@@ -23,7 +23,8 @@ from espnetv2.models.layers import BNAct, ConvBN, ConvBNAct, Resize, average_poo
 def accelerate_training(network: nn.Module, device: str = "cpu") -> None:
     """Replace every layer of ``network`` that has a faster form, in place.
 
-    Tensors that the kernels do not support take the plain path: on a CPU all but float32 and all under autocast, on a GPU float64.
+    Tensors that the kernels do not support take the plain path: on a CPU those that are not float32 or are under autocast, on
+    a GPU float64.
 
     Args:
         network: in the memory layout and with the kind of normalisation that it will train with.

@@ -52,7 +52,7 @@ def read_signature(path: Path, size: tuple[int, int] | None, batch: int) -> Sign
     wanted = (batch, *(size or (shape[2] or default[0], shape[3] or default[1])))
     for fixed, asked, what in zip((shape[0], shape[2], shape[3]), wanted, ("batch", "height", "width"), strict=True):
         if fixed not in (None, asked):
-            raise UserError(f"it is fixed to {what} {fixed} and cannot take {asked}: use {fixed}, or export it again")
+            raise UserError(f"it is fixed to {what} {fixed} and cannot take {asked}: use the fixed value, or export it again")
     return Signature(wanted[1:], task, "logits" if answer in (2, 4) else "class map")
 
 
