@@ -54,7 +54,9 @@ def benchmark(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; by default one per usable core.")
     ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Rounds; each row is timed once per round.")] = 20,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, metavar="N", help="Rounds; each row takes one turn per round.")
+    ] = 20,
     plot: Annotated[
         Path | None,
         typer.Option(

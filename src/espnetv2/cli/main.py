@@ -76,7 +76,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torchvision", "safetensors"):
             raise
-        fail(f"this requires {error.name}, which is not installed: pip install {error.name}, or use an exported file as model")
+        fail(f"this requires {error.name}, which is not installed: pip install {error.name}, or use an exported model file")
     except BrokenPipeError:
         sys.exit(1)
     except (MemoryError, RuntimeError, OSError) as error:
