@@ -70,7 +70,7 @@ def _plot(metrics: Metrics, out: Path) -> list[Path]:
         plot_confusion(metrics, confusion)
         plot_per_class(metrics, per_class)
     except Exception as error:
-        # The figures are what was asked for, whatever becomes of the plots.
+        # A plot that fails must not cost the metrics.
         stderr().print(f"espnetv2: no plots: {error}", markup=False, highlight=False, soft_wrap=True)
         return []
     return [confusion, per_class]
