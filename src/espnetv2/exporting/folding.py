@@ -17,21 +17,6 @@ LARGEST_SHIFT = 1e3
 DEAD = 1e-12
 
 
-class Affine(NamedTuple):
-    """``scale * x + shift`` per channel, float64 (C,)."""
-
-    scale: Tensor
-    shift: Tensor
-
-
-def affine(norm: nn.BatchNorm2d) -> Affine:
-    """Batch normalisation in evaluation mode, as scale and shift."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    return Affine(scale, norm.bias.detach().double() - scale * norm.running_mean.double())
-
-
 def scaled(conv: nn.Conv2d, scale: Tensor, shift: Tensor | None = None) -> nn.Conv2d:
     """The convolution followed by ``scale * y + shift`` per output channel, as one."""
     bias = torch.zeros(conv.out_channels, dtype=torch.float64) if conv.bias is None else conv.bias.detach().double()

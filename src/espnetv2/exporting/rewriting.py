@@ -16,7 +16,6 @@ from espnetv2.exporting.folding import (
     Scaling,
     Shift,
     activation,
-    affine,
     after_scaling,
     bent,
     scaled,
@@ -26,7 +25,7 @@ from espnetv2.exporting.stages import FlatPyramidPool, rewritten_stage
 from espnetv2.models.decoders.psp import PSPDecoder
 from espnetv2.models.decoders.pyramid import EfficientPyramidPool, PyramidDecoder, PyramidStage
 from espnetv2.models.eesp import ImageShortcut, SplitTransformMerge
-from espnetv2.models.layers import BNAct, ConvBN, ConvBNAct
+from espnetv2.models.layers import BNAct, ConvBN, ConvBNAct, affine
 from espnetv2.models.network import Network
 
 

@@ -1,5 +1,7 @@
 """Convolution, normalisation and activation, in the three combinations that the network uses."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -104,3 +106,20 @@ def initialise(module: nn.Module) -> None:
         elif isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=0.001)
             nn.init.zeros_(layer.bias)
+
+
+class Affine(NamedTuple):
+    """``scale * x + shift`` per channel, float64 (C,)."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+@torch.no_grad()
+def affine(norm: nn.Module) -> Affine:
+    """Batch normalisation in evaluation mode as scale and shift; in float64, so that folding it rounds only once."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    return Affine(scale, norm.bias.double() - norm.running_mean.double() * scale)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from espnetv2.acceleration.gpu import operators
+from espnetv2.models import layers
 
 _SMALLEST_PRODUCT = 16
 
@@ -90,7 +91,7 @@ class Middle(nn.Module):
         convolutions = [branch for branch in branches if isinstance(branch, nn.Conv2d)]
         weights = [conv.weight.detach().double() for conv in convolutions]
         self.dilations, self.stride = [conv.dilation[0] for conv in convolutions], convolutions[0].stride[0]
-        scale, shift = _affine(bn)
+        scale, shift = layers.affine(bn)
         self.register_buffer("weight", torch.stack([weight[:, 0] for weight in weights]).float())
         self.register_buffer("scale", scale.float())
         self.register_buffer("shift", shift.float())
@@ -104,17 +105,8 @@ class Middle(nn.Module):
 
 def affine(bn: nn.Module, act: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
     """Normalisation and activation in evaluation mode, as scale, shift and slope in float32."""
-    scale, shift = _affine(bn)
+    scale, shift = layers.affine(bn)
     return scale.float(), shift.float(), _slope(act, len(shift))
-
-
-@torch.no_grad()
-def _affine(bn: nn.Module) -> tuple[Tensor, Tensor]:
-    assert isinstance(bn, nn.BatchNorm2d)
-    assert bn.running_mean is not None
-    assert bn.running_var is not None
-    scale = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
-    return scale, bn.bias.double() - bn.running_mean.double() * scale
 
 
 @torch.no_grad()
@@ -124,7 +116,7 @@ def _folded(conv: nn.Conv2d, bn: nn.Module | None) -> tuple[Tensor, Tensor]:
     bias = torch.zeros(len(weight), dtype=torch.float64, device=weight.device) if conv.bias is None else conv.bias.double()
     if not isinstance(bn, nn.BatchNorm2d):
         return weight, bias
-    scale, shift = _affine(bn)
+    scale, shift = layers.affine(bn)
     return weight * scale[:, None, None, None], bias * scale + shift
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from espnetv2.acceleration.compiler import vector_lanes
 from espnetv2.acceleration.plans.plan import Map
+from espnetv2.models import layers
 from espnetv2.models.decoders.pyramid import EfficientPyramidPool, PyramidStage
 
 Floats = npt.NDArray[np.float32]
@@ -39,11 +40,8 @@ def exact(tensor: Tensor) -> Exact:
 
 def affine(bn: nn.Module) -> tuple[Exact, Exact]:
     """Normalisation in evaluation mode, as scale and shift."""
-    assert isinstance(bn, nn.BatchNorm2d)
-    assert bn.running_mean is not None
-    assert bn.running_var is not None
-    scale = exact(bn.weight) / np.sqrt(exact(bn.running_var) + bn.eps)
-    return scale, exact(bn.bias) - exact(bn.running_mean) * scale
+    scale, shift = layers.affine(bn)
+    return exact(scale), exact(shift)
 
 
 def folded(conv: nn.Conv2d, bn: nn.Module) -> tuple[Exact, Exact]:
