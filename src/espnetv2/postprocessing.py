@@ -7,6 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BAND_VALUES = 2**24
+MOST_IN_A_BYTE = 256
+
+
+def class_map_type(classes: int) -> torch.dtype:
+    """The smallest type of a class map that every runtime knows: uint8, or int32 beyond 256 classes."""
+    return torch.uint8 if classes <= MOST_IN_A_BYTE else torch.int32
 
 
 def class_map(logits: Tensor, classes: int, size: tuple[int, int]) -> Tensor:
@@ -25,7 +31,7 @@ def class_map(logits: Tensor, classes: int, size: tuple[int, int]) -> Tensor:
     """
     logits = logits[:classes].float()
     height, width = size
-    dtype = torch.uint8 if classes <= 256 else torch.int32
+    dtype = class_map_type(classes)
     if logits.shape[1:] == size:
         return _largest(logits).to(dtype)
     above, below, weight = _row_positions(logits.shape[1], height, logits.device)

@@ -24,6 +24,7 @@ from espnetv2.errors import UserError
 from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.decoders.pyramid import PyramidDecoder
 from espnetv2.models.segmentation import SegmentationModel
+from espnetv2.postprocessing import MOST_IN_A_BYTE, class_map_type
 
 if TYPE_CHECKING:
     from espnetv2.acceleration.gpu.engine import Engine
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from espnetv2.models.network import Network
 
 Output = Literal["logits", "classes"]
-MOST_CLASSES = 256
 _Prepared = tuple[Packed, "OrderedDict[tuple[int, int, int], Plan]"]
 _PLANS_KEPT = 8
 _MOST = 2**31 - 1
@@ -90,8 +90,8 @@ class AcceleratedModel(nn.Module):
             return 'there are kernels for the decoder "pyramid" only'
         if self._change is not None:
             return f"the network has been modified since it was created: {self._change}"
-        if self.output == "classes" and isinstance(self.plain, SegmentationModel) and self.num_classes > MOST_CLASSES:
-            return f"the kernels' class maps support at most {MOST_CLASSES} classes"
+        if self.output == "classes" and isinstance(self.plain, SegmentationModel) and self.num_classes > MOST_IN_A_BYTE:
+            return f"the kernels' class maps support at most {MOST_IN_A_BYTE} classes"
         try:
             kernels()
         except KernelsUnavailableError as error:
@@ -146,7 +146,7 @@ class AcceleratedModel(nn.Module):
                 from espnetv2.acceleration.gpu.engine import Engine
 
                 segments = self.output == "classes" and isinstance(self.plain, SegmentationModel)
-                winners = self.winners if segments and self.winners <= MOST_CLASSES else None
+                winners = self.winners if segments and self.winners <= MOST_IN_A_BYTE else None
                 self._engine = Engine(self.plain, self.backend, self._answer, winners)
             return self._engine
 
@@ -244,8 +244,4 @@ def _answer(logits: Tensor, output: Output, winners: int, segments: bool) -> Ten
     if output == "logits":
         return logits
     found = logits[:, :winners].max(1).indices
-    return found.to(_map_type(winners)) if segments else found
-
-
-def _map_type(classes: int) -> torch.dtype:
-    return torch.uint8 if classes <= MOST_CLASSES else torch.int32
+    return found.to(class_map_type(winners)) if segments else found

@@ -13,10 +13,9 @@ from espnetv2.info import ModelInfo
 from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.decoders.psp import PSPDecoder
 from espnetv2.models.network import Network
+from espnetv2.postprocessing import class_map_type
 from espnetv2.preprocessing import Preprocessing
 from espnetv2.runtimes.description import LARGEST_SIDE, SMALLEST_DYNAMIC, Description
-
-MOST_SMALL = 256
 
 
 class Normalisation(nn.Module):
@@ -45,8 +44,7 @@ class Decision(nn.Module):
     def __init__(self, info: ModelInfo) -> None:
         super().__init__()
         self.classes = len(info.classes)
-        small = torch.uint8 if self.classes <= MOST_SMALL else torch.int32
-        self.dtype = small if info.task == "segmentation" else torch.int64
+        self.dtype = class_map_type(self.classes) if info.task == "segmentation" else torch.int64
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits.argmax(1).to(self.dtype)
