@@ -13,7 +13,7 @@ from espnetv2.benchmarking import plots
 from espnetv2.benchmarking.plots import family, plot_paths, plot_report
 from espnetv2.benchmarking.report import Report
 from espnetv2.errors import UserError
-from espnetv2.evaluation.plots import save_figure
+from espnetv2.figures import save_figure
 from helpers import benchmark_report
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from espnetv2.benchmarking.report import Metric, Report, Row
 from espnetv2.errors import UserError
-from espnetv2.evaluation.plots import new_figure, save_figure
+from espnetv2.figures import new_figure, save_figure
 from espnetv2.models.registry import MODELS
 
 if TYPE_CHECKING:

@@ -8,37 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espnetv2.errors import MissingPackageError
-from espnetv2.files import atomic_path
+from espnetv2.figures import new_figure, save_figure
 from espnetv2.metrics import Metrics, SegmentationMetrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST_NAMES = 50
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, without a window.
-
-    Raises:
-        MissingPackageError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError("matplotlib", "train", "drawing a plot") from error
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the path's suffix, completely or not at all."""
-    with atomic_path(path) as partial:
-        figure.savefig(partial)
 
 
 def plot_confusion(metrics: Metrics, path: Path) -> None:

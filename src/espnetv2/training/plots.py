@@ -11,7 +11,7 @@ from PIL import Image
 
 from espnetv2.data.dataset import LabelledData, SegmentationData
 from espnetv2.drawing import blend, with_caption, with_legend
-from espnetv2.evaluation.plots import new_figure, save_figure
+from espnetv2.figures import new_figure, save_figure
 from espnetv2.files import atomic_path
 from espnetv2.info import ModelInfo
 from espnetv2.postprocessing import class_map, top_classes
