@@ -25,7 +25,7 @@ def quantised(model: Any, calibration: Calibration) -> Any:
     """An ONNX model with most of its convolutions in 8 bits; everything else stays in float.
 
     Grouped 3x3 convolutions, those of the image, of downsampling units and behind a pyramid's merge hold few parameters and
-    little of the work, and rounding them costs the most: measured in docs/export.md. Their weights are kept in 16 bits.
+    little of the work, and rounding them costs the most: measured in docs/decisions/int8.md. Their weights are kept in 16 bits.
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
