@@ -43,7 +43,7 @@ def test_problems_are_told_with_files(tmp_path: Path) -> None:
     (masks / "3.png").write_bytes(b"broken")
     report = check_split(open_dataset("masks", tmp_path, "train"))
     text = "\n".join(report.errors)
-    assert "2.png is 24x32 but its picture 48x32" in text
+    assert "2.png is 24x32, but its image is 48x32" in text
     assert "3.png: the mask is damaged" in text
     assert "unknown label values: (9, 9, 9) in 2 files such as" in text
     assert len(report.errors) == 3
@@ -97,7 +97,7 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     make_shapes(tmp_path / "data")
     done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out")
     assert done.code == 0, done.stderr
-    assert "train: 6 pictures, layout masks" in done.stdout
+    assert "train: 6 images, layout masks" in done.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["train.png", "val.png"]
     picture(48, 32).save(tmp_path / "data/masks/val/0.png")
     done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out", "--split", "val", "--json")
@@ -119,7 +119,7 @@ def test_few_of_many_mistakes_are_printed(run: Run, tmp_path: Path) -> None:
     assert done.code == 2
     lines = done.stderr.splitlines()
     assert len(lines) == 11
-    assert "and 4 more; --json has them all" in lines[-1]
+    assert "and 4 more: --json lists all of them" in lines[-1]
 
 
 def test_splits_with_different_classes_are_told(run: Run, tmp_path: Path) -> None:

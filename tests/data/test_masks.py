@@ -30,7 +30,7 @@ def test_negative_values_are_unknown(kind: type) -> None:
 
 @pytest.mark.parametrize("odd", [0.7, float("nan"), float("inf")])
 def test_fractions_are_refused(odd: float) -> None:
-    with pytest.raises(UserError, match=r"a\.tif: the mask holds fractions.*save it as whole numbers"):
+    with pytest.raises(UserError, match=r"a\.tif: the mask contains fractions.*save it with integers"):
         index_codec(3).decode(tiff(np.array([[0, 1], [2, odd]], np.float32)), "a.tif")
     assert index_codec(3).decode(tiff(np.array([[0, 1], [2, 2]], np.float32)), "a.tif").tolist() == [[0, 1], [2, 2]]
 
@@ -66,5 +66,7 @@ def test_a_mask_that_is_turned_against_its_picture(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((3, 2), np.uint8)).save(tmp_path / "a.png")
     blob = file_blob(tmp_path / "a.png")
     data = SegmentationData("masks", "val", generic_labels(2), [(blob, blob)], index_codec(2))
-    with pytest.raises(UserError, match="is 2x3 but its picture 3x2: one of them is turned, perhaps by its EXIF orientation"):
+    with pytest.raises(
+        UserError, match="is 2x3, but its image is 3x2: one of them is rotated, perhaps by its EXIF orientation"
+    ):
         data.mask(0, (3, 2))

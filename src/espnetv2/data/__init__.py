@@ -1,1 +1,1 @@
-"""Data sets on disk: their layouts, labels, checks, and what training makes of them."""
+"""Data sets on disk: layouts, labels and checks."""

@@ -1,4 +1,4 @@
-"""Look a data set over before anything is trained on it. Nothing here needs torch."""
+"""Check a data set before training on it. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ OnImage = Callable[[], None]
 
 @dataclass
 class Report:
-    """What was found in a split.
+    """Findings about a split.
 
     Attributes:
         layout: name of the layout.
         split: name of the split.
-        images: pictures in the split.
-        looked_at: pictures that were decoded.
-        sizes: how often each picture size (width, height) occurs.
-        frequencies: share of the labelled pixels, or of the pictures, of each class.
-        unlabelled: share of the pixels without a class.
-        errors: what makes training or evaluation impossible.
-        warnings: what may be meant.
+        images: number of images in the split.
+        looked_at: number of images that were decoded.
+        sizes: number of images of each size (width, height).
+        frequencies: fraction of the labelled pixels, or of the images, that belong to each class.
+        unlabelled: fraction of the pixels without a class.
+        errors: problems that make training or evaluation impossible.
+        warnings: oddities that may be intended.
     """
 
     layout: str
@@ -60,7 +60,7 @@ class Report:
 
 @dataclass
 class _Finding:
-    """What one picture and its label gave."""
+    """Findings about one image and its label."""
 
     size: tuple[int, int] | None = None
     counts: npt.NDArray[np.int64] | None = None
@@ -70,12 +70,12 @@ class _Finding:
 
 
 def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = lambda: None) -> Report:
-    """Decode pictures and labels and count what they hold.
+    """Decode images and labels, and count sizes and classes.
 
     Args:
         data: the split.
-        quick: look at a few pictures spread over the split, and at all only if these do not show two classes.
-        on_image: called after each picture.
+        quick: check a few images spread over the split, and all of them only if those contain fewer than two classes.
+        on_image: called after each image.
     """
     report = Report(data.layout, data.split, len(data))
     count = len(data)
@@ -101,14 +101,14 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
     elif unknown:
         report.errors.append(_unknown_values(data, unknown))
     if quick and not report.errors and (totals[:classes] > 0).sum() < 2:
-        # A class may be rare.
+        # The second class may be rare.
         return check_split(data)
     _count_classes(report, data, totals, complete=not quick)
     return report
 
 
 def differing_classes(splits: Sequence[LabelledData]) -> str | None:
-    """What is wrong where splits do not have the same classes."""
+    """An error message if the splits do not have the same classes, else None."""
     for one, other in pairwise(splits):
         for there, here in ((one, other), (other, one)):
             lacking = [name for name in there.labels.classes if name not in here.labels.classes]
@@ -118,19 +118,19 @@ def differing_classes(splits: Sequence[LabelledData]) -> str | None:
 
 
 def contact_sheet(data: LabelledData, count: int = 12, width: int = 320) -> Image.Image:
-    """Pictures spread over the split with their labels drawn over them, and a legend.
+    """Images spread over the split with their labels overlaid, and a legend.
 
-    What cannot be decoded is left out.
+    Images that cannot be decoded are skipped.
 
     Raises:
-        UserError: nothing can be decoded.
+        UserError: no image can be decoded.
     """
     tiles: list[Image.Image] = []
     for index in sorted({round(i) for i in np.linspace(0, len(data) - 1, min(count, len(data)))}):
         with suppress(UserError):
             tiles.append(_tile(data, index, width))
     if not tiles:
-        raise UserError(f"no picture of the split {data.split} can be decoded")
+        raise UserError(f"no image of the split {data.split} can be decoded")
     columns = min(4, len(tiles))
     height = max(tile.height for tile in tiles)
     sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
@@ -198,19 +198,19 @@ def _count_classes(report: Report, data: LabelledData, totals: npt.NDArray[np.in
     if isinstance(data, SegmentationData) and totals.sum():
         report.unlabelled = 1 - labelled / int(totals.sum())
         if not labelled:
-            report.errors.append(f"no pixel of the split {data.split} has a class")
+            report.errors.append(f"no pixel in the split {data.split} has a class")
         elif (counts > 0).sum() == 1:
             only = names[int(counts.argmax())]
             hidden = (
-                f" ({report.unlabelled:.0%} of the pixels have a value that means no class, as 255 does: if it is one, "
-                "name the classes by value, as in  classes: {0: ground, 255: thing})"
+                f" ({report.unlabelled:.0%} of the pixels have a value that means no class, such as 255: if it is a class, "
+                "list the classes by value, as in  classes: {0: ground, 255: thing})"
             )
             report.errors.append(
-                f'every labelled pixel of the split {data.split} is "{only}": at least two classes are needed'
+                f'every labelled pixel in the split {data.split} is "{only}": at least two classes are needed'
                 + (hidden if report.unlabelled else "")
             )
     empty = [name for name, n in zip(names, counts, strict=True) if not n]
     if complete and empty and labelled:
         report.warnings.append(f"classes that never occur in the split {data.split}: {', '.join(empty)}")
     if len(report.sizes) > 1:
-        report.warnings.append(f"pictures of {len(report.sizes)} sizes; each is scaled to the network's input")
+        report.warnings.append(f"the images have {len(report.sizes)} different sizes; each is resized to the network's input")

@@ -1,4 +1,4 @@
-"""A labelled data set: which pictures, which labels, which classes. Nothing is decoded yet, and nothing here needs torch."""
+"""A labelled data set: its images, labels and classes. Nothing is decoded in advance, and nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZE_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Blob:
-    """The bytes of one file, or of one member of a tar shard."""
+    """The bytes of a file, or of a member of a tar shard."""
 
     name: str
     path: Path
@@ -42,30 +42,30 @@ class Blob:
             raise UserError(f"{self.name}: cannot be read ({error.strerror})") from error
 
     def picture(self) -> Image.Image:
-        """The content as an 8-bit RGB picture.
+        """The content as an 8-bit RGB image.
 
         Raises:
-            UserError: it is none.
+            UserError: it is not an image, or cannot be read.
         """
         return read_picture(self.read(), self.name)
 
 
 def file_blob(path: Path) -> Blob:
-    """The whole of a file."""
+    """A whole file."""
     return Blob(str(path), path)
 
 
 @dataclass(frozen=True)
 class SegmentationData:
-    """Pictures and masks of one split.
+    """Images and masks of one split.
 
     Attributes:
         layout: name of the layout.
         split: name of the split.
         labels: classes and colours.
-        pairs: (picture, mask).
+        pairs: (image, mask).
         codec: turns a mask file into class indices.
-        mask_scale: sides of a mask over those of its picture.
+        mask_scale: size of a mask's sides relative to those of its image.
     """
 
     layout: str
@@ -79,14 +79,14 @@ class SegmentationData:
         return len(self.pairs)
 
     def mask(self, index: int, picture: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-        """Class of every pixel (H, W), 255 where there is none.
+        """Class of every pixel (H, W), 255 for none.
 
         Args:
-            index: which.
-            picture: width and height of its picture, which the mask is then seen to cover.
+            index: of the pair.
+            picture: width and height of the image; if given, the mask's size is checked against it.
 
         Raises:
-            UserError: the mask is damaged, holds unknown values or is of another size than its picture.
+            UserError: the mask is damaged, contains unknown values or does not have the size of its image.
         """
         blob = self.pairs[index][1]
         classes = self.codec.decode(blob.read(), blob.name)
@@ -95,38 +95,38 @@ class SegmentationData:
         return classes
 
     def check_size(self, index: int, picture: tuple[int, int], mask: tuple[int, int]) -> None:
-        """See that a mask is as large as its picture, but for ``mask_scale``; width and height of each.
+        """Check that a mask has the size of its image, up to ``mask_scale``; both sizes are (width, height).
 
         Raises:
-            UserError: it is not.
+            UserError: it does not.
         """
         exact = self.mask_scale == 1
         for found, side in zip(mask, picture, strict=True):
             expected = side * self.mask_scale
-            # A stated factor rounds to whole pixels in either direction.
+            # With a given scale, sizes may be rounded to whole pixels in either direction.
             if abs(found - expected) > (0 if exact else max(1.0, SIZE_TOLERANCE * expected)):
                 turned = mask == (picture[1], picture[0])
                 advice = (
-                    "one of them is turned, perhaps by its EXIF orientation, which is applied here: save both upright"
+                    "one of them is rotated, perhaps by its EXIF orientation, which is applied here: save both upright"
                     if exact and turned
-                    else "make them the same size, or state the factor with --mask-scale (to train, --set mask_scale=0.5, say)"
+                    else "make them the same size, or give the ratio with --mask-scale (for training: --set mask_scale=0.5)"
                     if exact
-                    else f"by the stated factor it is to be {self.mask_scale * picture[0]:g}x{self.mask_scale * picture[1]:g}"
+                    else f"with this mask scale, it must be {self.mask_scale * picture[0]:g}x{self.mask_scale * picture[1]:g}"
                 )
                 raise UserError(
-                    f"{self.pairs[index][1].name} is {mask[0]}x{mask[1]} but its picture {picture[0]}x{picture[1]}: {advice}"
+                    f"{self.pairs[index][1].name} is {mask[0]}x{mask[1]}, but its image is {picture[0]}x{picture[1]}: {advice}"
                 )
 
 
 @dataclass(frozen=True)
 class ClassificationData:
-    """Pictures of one split and their class.
+    """Images of one split and their classes.
 
     Attributes:
         layout: name of the layout.
         split: name of the split.
         labels: classes.
-        items: (picture, class index).
+        items: (image, class index).
     """
 
     layout: str
@@ -142,7 +142,7 @@ LabelledData = SegmentationData | ClassificationData
 
 
 def fingerprint(*splits: LabelledData) -> str:
-    """A number that tells which pictures, by their files' names, splits hold, wherever their folder lies."""
+    """A hash of the file names of the splits' images, independent of where their folder is."""
     found = hashlib.sha256()
     for data in splits:
         items = data.pairs if isinstance(data, SegmentationData) else data.items

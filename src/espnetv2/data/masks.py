@@ -1,4 +1,4 @@
-"""From mask files to class indices: index masks, label ids, RGB masks. Nothing here needs torch."""
+"""Decode mask files to class indices: index masks, label ids, RGB masks. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNKNOWN = 256
 _SHOWN = 8
 _COLOUR_MODES = {"RGB", "RGBA", "CMYK", "YCbCr"}
 _GREY_MODES = {"1", "L", "P"}
-"""Where colours are expected, these hold some: black and white, say."""
+"""If colours are expected, these are read as colours too, such as black and white."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class MaskCodec:
 
     Attributes:
         values: stored value -> class index, or 255 for "no class".
-        colours: the same for RGB masks; None where masks hold values.
-        hint: what to look into where unknown values are found.
+        colours: the same for RGB masks; None if masks store values.
+        hint: what to check if unknown values are found.
     """
 
     values: Mapping[int, int]
@@ -40,7 +40,7 @@ class MaskCodec:
         """Class of every pixel (H, W) of a mask file.
 
         Raises:
-            UserError: it is damaged, of another kind, or holds values that are in no list.
+            UserError: it is damaged, of the wrong kind, or contains unknown values.
         """
         classes, unknown = self.inspect(content, name)
         if unknown:
@@ -52,7 +52,7 @@ class MaskCodec:
         """Like ``decode``, but unknown values become 255 and are returned.
 
         Raises:
-            UserError: the file is damaged or of another kind.
+            UserError: the file is damaged or of the wrong kind.
         """
         try:
             with open_picture(content) as opened:
@@ -63,38 +63,38 @@ class MaskCodec:
                 kinds = _COLOUR_MODES if self.colours is None else _COLOUR_MODES | _GREY_MODES
                 colourful = mask.mode in kinds
                 if mask.mode == "1" and not colourful and 1 not in self.values and 255 in self.values:
-                    # Black and white, which are 0 and 255 wherever they have more than one bit.
+                    # Black and white are 0 and 255 in masks with more than one bit.
                     mask = mask.convert("L")
                 pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
         except UnidentifiedImageError as error:
-            raise UserError(f"{name}: the mask is damaged or no picture") from error
+            raise UserError(f"{name}: the mask is damaged or not an image") from error
         except Exception as error:
             # A damaged file can break the decoder anywhere.
-            raise UserError(f"{name}: the mask is damaged or no picture ({error})") from error
+            raise UserError(f"{name}: the mask is damaged or not an image ({error})") from error
         if not colourful:
             if pixels.dtype.kind == "f" and not (np.isfinite(pixels) & (pixels == np.trunc(pixels))).all():
-                raise UserError(f"{name}: the mask holds fractions, but class numbers are expected: save it as whole numbers")
+                raise UserError(f"{name}: the mask contains fractions, but class indices are expected: save it with integers")
             return self._from_values(pixels.astype(np.int64))
         if self.colours is not None:
             return self._from_colours(pixels, self.colours)
         if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
             return self._from_values(pixels[..., 0].astype(np.int64))
         raise UserError(
-            f"{name}: this is an RGB mask, but class indices are expected: give the colours as palette in dataset.yaml"
+            f"{name}: this is an RGB mask, but class indices are expected: list the colours as palette in dataset.yaml"
         )
 
     def advice(self, unknown: set[int] | set[Colour]) -> str:
-        """What probably went wrong, given values that are in no list."""
+        """What probably went wrong, given the unknown values."""
         if len(unknown) > MAX_CLASSES:
-            return "so many values are no classes: save masks without loss, as PNG, and never as JPEG"
+            return "these are too many values to be classes: save masks losslessly, as PNG and never as JPEG"
         numbers = {value for value in unknown if isinstance(value, int)}
         label_ids = set(range(34))
         if numbers and numbers <= label_ids and numbers & set(CITYSCAPES_LABEL_IDS) and "trainIds" in self.hint:
-            return "this looks like a labelIds file where trainIds are expected"
+            return "this looks like a labelIds file, but trainIds are expected"
         if unknown and all(
             isinstance(value, tuple) and len(set(value)) == 1 and value[0] <= len(self.values) for value in unknown
         ):
-            return "these look like class numbers: write  rgb_masks: false  in dataset.yaml if the palette is only for drawing"
+            return "these look like class indices: write  rgb_masks: false  in dataset.yaml if the palette is only for drawing"
         if self.colours is not None:
             return f"{self.hint}, or write  rgb_masks: false  there if the palette is only for drawing"
         return self.hint
@@ -125,5 +125,5 @@ class MaskCodec:
 
 
 def index_codec(count: int, *, ignore: tuple[int, ...] = (IGNORE,), hint: str = "check the class list") -> MaskCodec:
-    """Masks that hold class indices 0 to ``count`` - 1, and ``ignore`` where there is no class."""
+    """Masks of class indices 0 to ``count`` - 1, with ``ignore`` for pixels without a class."""
     return MaskCodec({index: index for index in range(count)} | dict.fromkeys(ignore, IGNORE), hint=hint)

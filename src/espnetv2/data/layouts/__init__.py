@@ -1,4 +1,4 @@
-"""The layouts of data sets on disk, one module each, and the table of them."""
+"""The supported layouts of data sets on disk, one module each, and a table of them."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ LAYOUTS = {
     "imagefolder": Layout(imagefolder.matches, imagefolder.open_split),
     "webdataset": Layout(shards.matches, shards.open_split),
 }
-"""In the order in which a folder is compared with them: a data set's download may lie beside what it held."""
+"""In the order in which they are tried on a folder: a downloaded archive may be next to its extracted files."""
 
 AUTO = "auto"
 
 
 def open_dataset(layout: str, root: str | Path, split: str, *, mask_scale: float = 1.0) -> LabelledData:
-    """Find the pictures and labels of a split.
+    """Find the images and labels of a split.
 
     Args:
-        layout: a name in ``LAYOUTS``, or ``auto`` to recognise it.
+        layout: a name in ``LAYOUTS``, or ``auto`` to detect it.
         root: the data set's folder.
         split: such as ``train`` or ``val``.
-        mask_scale: sides of the masks over those of their pictures.
+        mask_scale: size of the masks' sides relative to those of their images.
 
     Raises:
-        UserError: no such layout, folder or split, a split without pictures, a picture without a label, or a layout that is not
+        UserError: no such layout, folder or split, a split without images, an image without a label, or a layout that is not
             recognised.
     """
     folder = Path(root)
     if not folder.is_dir():
-        raise UserError(f'no folder "{root}": name the data set\'s folder')
+        raise UserError(f'no folder "{root}": give the data set\'s folder')
     if layout == AUTO:
         layout = _recognise(folder)
     elif layout not in LAYOUTS:
         raise UserError(f'no data set layout "{layout}": {nearest(layout, LAYOUTS)}')
     data = LAYOUTS[layout].open(folder, split)
     if not len(data):
-        raise UserError(f'the split "{split}" of {folder} has no pictures: fill its list, or name another split')
+        raise UserError(f'the split "{split}" of {folder} has no images: fill its list, or choose another split')
     for name in data.labels.classes:
         shown = name.encode(errors="backslashreplace").decode()
         if shown != name:
-            raise UserError(f'the class "{shown}" has a name that is not UTF-8: rename its folder')
+            raise UserError(f'the class name "{shown}" is not valid UTF-8: rename its folder')
     if isinstance(data, SegmentationData) and mask_scale != data.mask_scale:
         return SegmentationData(data.layout, data.split, data.labels, data.pairs, data.codec, mask_scale)
     return data
@@ -71,7 +71,7 @@ def _recognise(folder: Path) -> str:
             return name
     if looks_segmented(folder):
         raise UserError(
-            f'"{folder}" looks like pictures with masks, which are expected as images/SPLIT, masks/SPLIT and dataset.yaml: '
-            "move them so, or name another layout"
+            f'"{folder}" looks like images with masks, which are expected in images/SPLIT and masks/SPLIT with a dataset.yaml: '
+            "move them there, or give another layout"
         )
-    raise UserError(f'the layout of "{folder}" is not recognised: name it, one of {", ".join(LAYOUTS)}')
+    raise UserError(f'the layout of "{folder}" is not recognised: give one of {", ".join(LAYOUTS)}')

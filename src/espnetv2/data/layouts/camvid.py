@@ -1,4 +1,4 @@
-"""CamVid with 11 classes: pictures in ``<split>``, masks of the same name in ``<split>annot``."""
+"""CamVid with 11 classes: images in ``<split>``, masks of the same name in ``<split>annot``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def matches(root: Path) -> bool:
 
 
 def open_split(root: Path, split: str) -> SegmentationData:
-    """One split; the value 11 is "void" and no class. ``dataset.yaml``, where there is one, names other classes."""
+    """One split; the value 11 is "void", not a class. The classes can be replaced by a ``dataset.yaml``."""
     pictures = sorted(keyed(split_folder(root, split)).items())
     folder = split_folder(root, f"{split}annot")
-    codec = index_codec(len(CAMVID.classes), ignore=(VOID, 255), hint="CamVid masks hold 0 to 10, and 11 for void")
+    codec = index_codec(len(CAMVID.classes), ignore=(VOID, 255), hint="CamVid masks contain 0 to 10, and 11 for void")
     labels, codec = described(root, CAMVID, codec)
     return SegmentationData("camvid", split, labels, pair(pictures, keyed(folder), folder), codec)

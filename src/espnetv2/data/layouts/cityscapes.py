@@ -19,7 +19,7 @@ def train_id_codec() -> MaskCodec:
 
 
 def label_id_codec() -> MaskCodec:
-    """Masks of labelIds, 0 to 33; those that are not evaluated become 255, as which files hold the licence plate's -1."""
+    """Masks of labelIds, 0 to 33, and 255, which files store for the licence plate's -1; those not evaluated become 255."""
     values = dict.fromkeys((*range(34), 255), IGNORE) | {value: index for index, value in enumerate(CITYSCAPES_LABEL_IDS)}
     return MaskCodec(values, hint="Cityscapes labelIds are 0 to 33, and 255")
 
@@ -38,4 +38,4 @@ def open_split(root: Path, split: str) -> SegmentationData:
         if masks:
             keyed = [(path.stem.removesuffix(_PICTURE), path) for path in pictures]
             return SegmentationData("cityscapes", split, CITYSCAPES, pair(keyed, masks, folder), codec)
-    raise UserError(f"no masks in {folder}: they are called *{_TRAIN_IDS}.png or *{_LABEL_IDS}.png")
+    raise UserError(f"no masks in {folder}: name them *{_TRAIN_IDS}.png or *{_LABEL_IDS}.png")

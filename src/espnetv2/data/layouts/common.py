@@ -1,4 +1,4 @@
-"""What several layouts need: finding files, pairing pictures with masks, the errors of both."""
+"""Shared by several layouts: finding files, pairing images with masks, and the errors of both."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def read_text(path: Path) -> str:
         UserError: it cannot be read, or is not UTF-8.
     """
     try:
-        # Programs on Windows put a byte order mark before it.
+        # Windows programs may write a byte order mark first.
         return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as UTF-8 text ({error}): save it as such") from error
+        raise UserError(f"{path} cannot be read as UTF-8 text ({error}): save it as UTF-8") from error
 
 
 def looks_segmented(root: Path) -> bool:
-    """Whether folders of pictures lie beside folders of masks, in whatever order: these are no classes."""
+    """Whether folders of images are next to folders of masks, at either level: such folders are not classes."""
     names = [{path.name.lower() for path in folder.glob("*/")} for folder in (root, *root.glob("*/"))]
     return (root / "dataset.yaml").is_file() or any(found & _OF_PICTURES and found & _OF_MASKS for found in names)
 
@@ -36,36 +36,36 @@ def split_folder(parent: Path, split: str) -> Path:
     """The folder of a split below ``parent``.
 
     Raises:
-        UserError: there is none; the message names those that there are.
+        UserError: there is none; the message names the existing ones.
     """
     folder = parent / split
     if not folder.is_dir():
         there = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-        advice = nearest(split, there) if there else f"move the pictures of each split into a folder, as in {folder}"
+        advice = nearest(split, there) if there else f"move the images of each split into a folder such as {folder}"
         raise UserError(f'no split "{split}": there is no folder {folder}; {advice}')
     return folder
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """All pictures below a folder, sorted.
+    """All images below a folder, sorted.
 
     Raises:
         UserError: there are none.
     """
     found = pictures_in(folder)
     if not found:
-        raise UserError(f"no picture below {folder}: it needs files such as .jpg or .png")
+        raise UserError(f"no images below {folder}: it needs files such as .jpg or .png")
     return found
 
 
 def masks_in(folder: Path, ending: str = "") -> dict[str, Path]:
-    """Mask files in a folder by name, without ``ending`` and suffix; of two of a name the .png, which loses nothing."""
+    """Mask files in a folder by name, without ``ending`` and suffix; of two with the same name the lossless .png."""
     paths = [path for path in files_below(folder) if is_picture_file(path) and path.stem.endswith(ending)]
     return {path.stem.removesuffix(ending): path for path in _png_last(paths)}
 
 
 def keyed(folder: Path) -> dict[str, Path]:
-    """All images below a folder by their path in it, without suffix; of two of a name the .png.
+    """All images below a folder by their relative path without suffix; of two with the same name the .png.
 
     Raises:
         UserError: there are none.
@@ -78,16 +78,16 @@ def _png_last(paths: Iterable[Path]) -> list[Path]:
 
 
 def pair(pictures: Iterable[tuple[str, Path]], masks: Mapping[str, Path], where: Path) -> list[tuple[Blob, Blob]]:
-    """Pictures with the masks of the same key.
+    """Images with the masks of the same key.
 
     Raises:
-        UserError: a picture has no mask.
+        UserError: an image has no mask.
     """
     pictures = list(pictures)
     without = [path for key, path in pictures if key not in masks]
     if without:
         raise UserError(
-            f"{len(without)} of {len(pictures)} pictures have no mask in {where}, the first is {without[0]}: "
-            "a mask is called as its picture is"
+            f"{len(without)} of {len(pictures)} images have no mask in {where}, the first is {without[0]}: "
+            "give each mask the name of its image"
         )
     return [(file_blob(path), file_blob(masks[key])) for key, path in pictures]

@@ -1,4 +1,4 @@
-"""``dataset.yaml``: names and colours of a data set of one's own."""
+"""``dataset.yaml``: class names and colours of a custom data set."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Description(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     classes: list[str] | dict[Value, str]
-    """Names, in the order of the mask values from 0, or by mask value."""
+    """Class names, in the order of the mask values from 0, or by mask value."""
     palette: list[tuple[Channel, Channel, Channel]] | None = None
-    """A colour per class, in their order: that of RGB masks, and that for drawing."""
+    """A colour per class, in their order, for RGB masks and for drawing."""
     rgb_masks: bool | None = None
-    """Whether masks are RGB pictures in the palette's colours; by default they are, where there is a palette."""
+    """Whether masks are RGB images in the palette's colours; by default they are if there is a palette."""
     ignore_index: Value = IGNORE
     """Mask value of pixels without a class."""
     ignore_colours: list[tuple[Channel, Channel, Channel]] = []
@@ -42,7 +42,7 @@ class Description(BaseModel):
         return [_colour(item) if isinstance(item, str) else item for item in value]
 
     def labels(self) -> Labels:
-        """Class names, and their colours: given ones or distinct ones."""
+        """Class names, and their colours: the given ones, or generated distinct ones."""
         names = tuple(self.classes.values() if isinstance(self.classes, dict) else self.classes)
         return Labels(names, tuple(self.palette) if self.palette else distinct_palette(len(names)))
 
@@ -63,32 +63,32 @@ def read_description(root: Path) -> Description:
     """Read ``dataset.yaml``.
 
     Raises:
-        UserError: it is absent, no YAML, has an unknown key, or does not agree with itself.
+        UserError: it is missing, not valid YAML, has an unknown key, or contradicts itself.
     """
     path = root / FILE
     if not path.is_file():
-        raise UserError(f"{path} is missing: it names the classes, such as  classes: [background, road, car]")
+        raise UserError(f"{path} is missing: create it with the class names, such as  classes: [background, road, car]")
     try:
         description = Description.model_validate(yaml.safe_load(read_text(path)))
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML: {error}") from error
+        raise UserError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
         raise UserError(f"{path}: {validation_message(error, Description.model_fields)}") from error
     count = len(description.classes)
     if not 2 <= count <= MAX_CLASSES:
-        raise UserError(f"{path} names {count} classes: two to {MAX_CLASSES} are needed; name the background too")
+        raise UserError(f"{path} names {count} classes: two to {MAX_CLASSES} are needed, including the background")
     if len(set(description.labels().classes)) != count:
-        raise UserError(f"{path} names a class twice: give each its own name")
+        raise UserError(f"{path} names a class twice: give each class its own name")
     if description.palette is not None and len(description.palette) != count:
-        raise UserError(f"{path} has {len(description.palette)} colours for {count} classes: give one each")
+        raise UserError(f"{path} has {len(description.palette)} colours for {count} classes: give one per class")
     if description.palette is not None and len(set(description.palette)) != count:
-        raise UserError(f"{path} gives two classes the same colour: give each its own")
+        raise UserError(f"{path} gives two classes the same colour: give each class its own")
     _check_ignored(path, description)
     return description
 
 
 def described(root: Path, labels: Labels, codec: MaskCodec) -> tuple[Labels, MaskCodec]:
-    """The classes and masks of ``dataset.yaml`` where there is one, else those given."""
+    """The classes and mask codec of ``dataset.yaml`` if there is one, else those given."""
     if not (root / FILE).is_file():
         return labels, codec
     description = read_description(root)
@@ -96,18 +96,18 @@ def described(root: Path, labels: Labels, codec: MaskCodec) -> tuple[Labels, Mas
 
 
 def _check_ignored(path: Path, description: Description) -> None:
-    """See that no class is left out and learnt at once."""
+    """Check that no class is both ignored and learnt."""
     names = dict(zip(description.class_values(), description.labels().classes, strict=True))
     ignored = names.pop(description.ignore_index, None)
-    # Left at 255, it gives way to a class: black and white masks have one of that value.
+    # The default of 255 yields to a class: black and white masks have one with that value.
     if ignored is not None and "ignore_index" in description.model_fields_set:
         raise UserError(
-            f'{path}: {description.ignore_index} is the mask value of "{ignored}" and ignore_index as well: give the classes '
-            f"by their values, without it:  classes: {yaml.safe_dump(names, default_flow_style=True, sort_keys=False).strip()}"
+            f'{path}: {description.ignore_index} is both the mask value of "{ignored}" and ignore_index: list the classes '
+            f"by value, without it:  classes: {yaml.safe_dump(names, default_flow_style=True, sort_keys=False).strip()}"
         )
     for colour in description.ignore_colours:
         if colour in (description.palette or ()):
-            raise UserError(f"{path}: {list(colour)} is the colour of a class and one of ignore_colours as well: choose one")
+            raise UserError(f"{path}: {list(colour)} is both the colour of a class and in ignore_colours: choose one")
 
 
 def _colour(text: str) -> tuple[int, int, int]:
@@ -117,5 +117,5 @@ def _colour(text: str) -> tuple[int, int, int]:
     except ValueError:
         value = -1
     if value < 0:
-        raise ValueError(f'"{text}" is no colour: write [255, 0, 0] or "#ff0000"')
+        raise ValueError(f'"{text}" is not a colour: write [255, 0, 0] or "#ff0000"')
     return value >> 16, value >> 8 & 255, value & 255

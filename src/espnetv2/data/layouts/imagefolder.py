@@ -17,10 +17,10 @@ def matches(root: Path) -> bool:
 
 
 def open_split(root: Path, split: str) -> ClassificationData:
-    """One split; the class folders' names, sorted, are the classes. Imagenette's, which are numbers, get their names.
+    """One split; the class folders' names, sorted, are the classes. Imagenette's WordNet ids are replaced by class names.
 
     Raises:
-        UserError: fewer than two classes, or a class without pictures.
+        UserError: there are fewer than two classes, or a class has no images.
     """
     folder = split_folder(root, split)
     classes = sorted(path for path in folder.iterdir() if is_own_folder(path))

@@ -1,4 +1,4 @@
-"""The authors' list files: ``<split>.txt`` with a line ``image,label`` per picture, paths relative to the folder."""
+"""The authors' list files: ``<split>.txt`` with a line ``image,label`` per image, paths relative to the folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def matches(root: Path) -> bool:
 
 
 def open_split(root: Path, split: str) -> SegmentationData:
-    """One split. Classes come from ``dataset.yaml``, or are known from the masks' names (Cityscapes, PASCAL VOC)."""
+    """One split. The classes come from ``dataset.yaml``, or from the masks' file names (Cityscapes, PASCAL VOC)."""
     path = root / f"{split}.txt"
     if not path.is_file():
         there = sorted(file.stem for file in root.glob("*.txt"))
@@ -38,7 +38,7 @@ def open_split(root: Path, split: str) -> SegmentationData:
                 raise UserError(f"{path}, line {number}: there is no file {root / name}")
         pairs.append((file_blob(root / names[0]), file_blob(root / names[1])))
     if not pairs:
-        raise UserError(f"{path} is empty: it needs a line image,label per picture")
+        raise UserError(f"{path} is empty: it needs one line image,label per image")
     labels, codec = _classes(root, pairs[0][1].name)
     return SegmentationData("list", split, labels, pairs, codec)
 
@@ -53,7 +53,7 @@ def _classes(root: Path, mask: str) -> tuple[Labels, MaskCodec]:
         return CITYSCAPES, label_id_codec()
     if "SegmentationClass" in mask:
         return VOC, voc_codec()
-    raise UserError(f"the classes of {mask} are not known: name them in {root / FILE}")
+    raise UserError(f"the classes of {mask} are unknown: list them in {root / FILE}")
 
 
 def _names(line: str) -> list[str]:
@@ -63,5 +63,5 @@ def _names(line: str) -> list[str]:
 def _is_list(path: Path) -> bool:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         names = _names(file.readline())
-    # A comma is in many a text.
+    # Ordinary text may contain a comma, too.
     return len(names) == 2 and all(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)

@@ -1,4 +1,4 @@
-"""A segmentation data set of one's own: ``images/<split>``, ``masks/<split>``, ``dataset.yaml``."""
+"""A custom segmentation data set: ``images/<split>``, ``masks/<split>``, ``dataset.yaml``."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def matches(root: Path) -> bool:
 
 
 def open_split(root: Path, split: str) -> SegmentationData:
-    """One split; a mask has the same path below ``masks/<split>`` as its picture below ``images/<split>``, suffix aside."""
+    """One split; a mask has the same path below ``masks/<split>`` as its image below ``images/<split>``, except the suffix."""
     description = read_description(root)
     pictures, masks = split_folder(root / "images", split), split_folder(root / "masks", split)
     keyed_pictures, keyed_masks = keyed(pictures), keyed(masks)
     if extra := sorted(keyed_masks.keys() - keyed_pictures.keys()):
-        log.warning("%s: %d masks have no picture, the first is %s: left out", masks, len(extra), keyed_masks[extra[0]].name)
+        log.warning("%s: skipped %d masks without an image, the first is %s", masks, len(extra), keyed_masks[extra[0]].name)
     pairs = pair(sorted(keyed_pictures.items()), keyed_masks, masks)
     return SegmentationData("masks", split, description.labels(), pairs, description.codec())

@@ -1,7 +1,7 @@
-"""Tar shards in the form of WebDataset: ``<split>-*.tar`` or ``<split>/*.tar``, a sample's files sharing the name up to a dot.
+"""WebDataset tar shards: ``<split>-*.tar`` or ``<split>/*.tar``; the files of a sample share the name up to the first dot.
 
-The shards' tables of contents are read once, and samples from then on at their offset: pictures can be shuffled over all
-shards, shared out among devices, and a run resumed within an epoch, which a stream of shards does not allow.
+Each shard is indexed once, and samples are then read by offset. So images can be shuffled across all shards and distributed
+over devices, and a run can resume within an epoch, none of which is possible with a stream of shards.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ def matches(root: Path) -> bool:
 
 
 def open_split(root: Path, split: str) -> LabelledData:
-    """One split: classification with ``.cls`` files (a class number in text), segmentation with ``.mask.png`` files.
+    """One split: classification with ``.cls`` files (a class index as text), segmentation with ``.mask.png`` files.
 
     Class names come from ``dataset.yaml``, or for classification from ``classes.json``, a list.
 
     Raises:
-        UserError: no shards, a damaged one, a sample without picture or label.
+        UserError: there are no shards, one is damaged, or a sample lacks an image or a label.
     """
     paths = sorted([*root.glob(f"{split}-*.tar"), *root.glob(f"{split}.tar"), *(root / split).glob("*.tar")])
     if not paths:
         raise UserError(f'no split "{split}": there are no files {root / f"{split}-*.tar"} or {root / split / "*.tar"}')
     samples = [sample for path in paths for sample in _read_index(path)]
     if not samples:
-        raise UserError(f"{paths[0]} and its fellows hold no samples: they need files such as 0001.jpg and 0001.cls")
+        raise UserError(f"{paths[0]} and the other shards contain no samples: they need files such as 0001.jpg and 0001.cls")
     return _classification(root, split, samples) if "cls" in samples[0] else _segmentation(root, split, samples)
 
 
@@ -57,7 +57,7 @@ def _read_index(path: Path) -> list[Sample]:
                 blob = Blob(f"{path}:{member.name}", path, member.offset_data, member.size)
                 samples.setdefault(f"{folder}/{key}", {})[kind.lower()] = blob
     except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{path} is damaged or no tar file ({error}): make the shard again") from error
+        raise UserError(f"{path} is damaged or not a tar file ({error}): create the shard again") from error
     return list(samples.values())
 
 
@@ -65,7 +65,7 @@ def _picture(sample: Sample) -> Blob:
     for kind, blob in sample.items():
         if kind in _PICTURES:
             return blob
-    raise UserError(f"{next(iter(sample.values())).name}: its sample has no picture, such as .jpg")
+    raise UserError(f"{next(iter(sample.values())).name}: its sample has no image: add one such as .jpg")
 
 
 def _segmentation(root: Path, split: str, samples: list[Sample]) -> SegmentationData:
@@ -73,10 +73,10 @@ def _segmentation(root: Path, split: str, samples: list[Sample]) -> Segmentation
     pairs = []
     for sample in samples:
         mask = next((sample[kind] for kind in _MASKS if kind in sample), None)
-        # A picture in JPEG and its mask in PNG may share the name.
+        # A JPEG image and its PNG mask may share the name.
         mask = mask or (sample.get("png") if "png" in sample and len(_PICTURES & sample.keys()) > 1 else None)
         if mask is None:
-            raise UserError(f"{_picture(sample).name}: its sample has no mask, such as .mask.png")
+            raise UserError(f"{_picture(sample).name}: its sample has no mask: add one such as .mask.png")
         picture = next(blob for kind, blob in sample.items() if kind in _PICTURES and blob is not mask)
         pairs.append((picture, mask))
     return SegmentationData("webdataset", split, description.labels(), pairs, description.codec())
@@ -86,15 +86,15 @@ def _classification(root: Path, split: str, samples: list[Sample]) -> Classifica
     items = []
     for sample in samples:
         if "cls" not in sample:
-            raise UserError(f"{_picture(sample).name}: its sample has no class, a file .cls")
+            raise UserError(f"{_picture(sample).name}: its sample has no class: add a .cls file")
         text = sample["cls"].read().decode("ascii", "replace").strip()
         if not text.isdecimal():
-            raise UserError(f'{sample["cls"].name}: "{text}" is no class number')
+            raise UserError(f'{sample["cls"].name}: "{text}" is not a class index: write a number such as 0')
         items.append((_picture(sample), int(text)))
     highest = max(index for _, index in items)
     labels = _class_names(root, highest)
     if highest >= len(labels.classes):
-        raise UserError(f"the shards of {split} have class {highest}, but {len(labels.classes)} classes are named")
+        raise UserError(f"the shards of {split} have class {highest}, but only {len(labels.classes)} classes are named")
     return ClassificationData("webdataset", split, labels, items)
 
 
@@ -106,8 +106,8 @@ def _class_names(root: Path, highest: int) -> Labels:
         try:
             names = json.loads(read_text(path))
         except json.JSONDecodeError as error:
-            raise UserError(f"{path} is no JSON ({error})") from error
+            raise UserError(f"{path} is not valid JSON ({error})") from error
         if not isinstance(names, list) or len(set(map(str, names))) != len(names):
-            raise UserError(f'{path} is no list of different class names: write one such as ["cat", "dog"]')
+            raise UserError(f'{path} is not a list of distinct class names: write one such as ["cat", "dog"]')
         return Labels(tuple(map(str, names)), ())
     return Labels(generic_labels(highest + 1).classes, ())

@@ -18,11 +18,11 @@ AUGMENTED = "trainaug"
 
 def voc_codec() -> MaskCodec:
     """Masks of class indices, 0 to 20, and 255 for the border."""
-    return index_codec(len(VOC.classes), hint="PASCAL VOC masks hold 0 to 20, and 255")
+    return index_codec(len(VOC.classes), hint="PASCAL VOC masks contain 0 to 20, and 255")
 
 
 def matches(root: Path) -> bool:
-    """Whether the folder, or the VOC2012 inside it, looks like this layout."""
+    """Whether the folder, or VOC2012 inside it, looks like this layout."""
     return (_home(root) / "ImageSets" / "Segmentation").is_dir()
 
 
@@ -37,22 +37,22 @@ def open_split(root: Path, split: str) -> SegmentationData:
     lines = [line.strip().replace("\\", "/") for line in read_text(path).splitlines() if line.strip()]
     folder = home / ("SegmentationClassAug" if split == AUGMENTED else "SegmentationClass")
     labels, codec = described(home if (home / FILE).is_file() else root, VOC, voc_codec())
-    # Some lists hold pairs of paths, others names.
+    # Some lists contain pairs of paths, others names.
     named = [_paths(home, line) for line in lines]
     if pairs := [(file_blob(found[0]), file_blob(found[1])) for found in named if found is not None]:
         if len(pairs) < len(lines):
             odd = lines[named.index(None)]
-            raise UserError(f'{path} names images and masks by their paths, but "{odd}" is not a pair of files below {home}')
+            raise UserError(f'{path} lists images and masks by path, but "{odd}" is not a pair of files below {home}')
         return SegmentationData("voc", split, labels, pairs, codec)
     known = keyed(split_folder(home, "JPEGImages"))
     names = [_name(line, known) for line in lines]
-    # One that is missing is told when it is read, with its name.
+    # A missing image is reported by name when it is read.
     pictures = [(name, known.get(name, home / "JPEGImages" / f"{name}.jpg")) for name in names]
     return SegmentationData("voc", split, labels, pair(pictures, keyed(folder), folder), codec)
 
 
 def _paths(home: Path, line: str) -> tuple[Path, Path] | None:
-    """The image and the mask that a line names by their paths, or None where it does not."""
+    """The image and the mask if a line gives them by path, else None."""
     names = line.split()
     if len(names) != 2:
         return None
@@ -61,7 +61,7 @@ def _paths(home: Path, line: str) -> tuple[Path, Path] | None:
 
 
 def _name(line: str, known: Mapping[str, Path]) -> str:
-    """What a line calls an image and its mask, below their folders and without suffix."""
+    """The name that a line gives to an image and its mask, relative to their folders and without suffix."""
     for text in (line, line.split()[0]):
         name = text.lstrip("/").removeprefix("JPEGImages/")
         if Path(name).suffix.lower() in IMAGE_SUFFIXES:
