@@ -108,7 +108,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
         ("cut.png", "damaged or truncated"),
         ("cut.jpg", "damaged or truncated"),
         ("empty.png", "the file is empty"),
-        ("text.png", "not a picture"),
+        ("text.png", "not an image"),
         ("float.tiff", "floating-point pixels"),
         ("absent.png", "cannot be read"),
     ):
@@ -127,5 +127,5 @@ def test_arrays() -> None:
         np.zeros((0, 6, 3), np.uint8),
         np.zeros(5, np.uint8),
     ):
-        with pytest.raises(UserError, match="is no picture"):
+        with pytest.raises(UserError, match="is not an image"):
             picture_from_array(wrong)

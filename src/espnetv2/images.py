@@ -1,4 +1,4 @@
-"""Decode any picture into 8-bit RGB, upright. Nothing here needs torch."""
+"""Decode images to upright 8-bit RGB. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from espnetv2.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"})
-"""Of pictures that people have and that cannot be decoded here."""
+"""Common image formats that cannot be decoded here."""
 LARGEST_PIXELS = 500_000_000
 _OF_OTHER_PROGRAMS = {"__MACOSX", "@eaDir"}
-"""Folders of thumbnails and the like that systems leave among images."""
+"""Folders of thumbnails and the like that operating systems leave among images."""
 _TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,24 +30,24 @@ _TURNS: dict[object, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each EXIF orientation."""
+"""The transpose operation that undoes each EXIF orientation."""
 _WIDE = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 _pillow_limit = threading.Lock()
 log = logging.getLogger(__name__)
 
 
 def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.Image:
-    """Decode a file, or the bytes of one, into an upright 8-bit RGB picture.
+    """Decode a file, or its bytes, to an upright 8-bit RGB image.
 
-    16-bit grey is scaled, transparency laid over white, CMYK and palettes converted, the EXIF rotation applied; of an
-    animation the first frame is taken.
+    16-bit greyscale is scaled, transparency composited over white, CMYK and palettes converted, the EXIF orientation applied;
+    the first frame of an animation is used.
 
     Args:
         source: path, or content.
-        name: what to call it in an error message, where the source has no path.
+        name: its name in error messages, if the source has no path.
 
     Raises:
-        UserError: it is empty, damaged, truncated, no picture at all, or larger than 500 million pixels.
+        UserError: it is empty, damaged, truncated, not an image, or larger than 500 million pixels.
     """
     label = name or (str(source) if not isinstance(source, bytes) else "the data")
     if isinstance(source, bytes):
@@ -63,25 +63,25 @@ def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
         with open_picture(content) as picture:
             return as_rgb(picture)
     except UnidentifiedImageError as error:
-        raise UserError(f"{label}: not a picture that can be decoded; convert it to PNG or JPEG") from error
+        raise UserError(f"{label}: not an image that can be decoded: convert it to PNG or JPEG") from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"{label}: more than {LARGEST_PIXELS // 10**6} million pixels; cut it into parts") from error
+        raise UserError(f"{label}: more than {LARGEST_PIXELS // 10**6} million pixels: split it into tiles") from error
     except Exception as error:
         # A damaged file can break the decoder anywhere.
-        raise UserError(f"{label}: the picture is damaged or truncated ({error})") from error
+        raise UserError(f"{label}: the image is damaged or truncated ({error})") from error
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
-    """Any picture as upright 8-bit RGB of its own.
+    """Any image as an upright 8-bit RGB copy.
 
     Raises:
-        ValueError: floating-point pixels, whose range is not defined.
+        ValueError: the pixels are floating-point, whose range is not defined.
     """
     picture = upright(picture)
     if picture.mode == "F":
         raise ValueError("floating-point pixels have no defined range; save it with 8 or 16 bits")
     if picture.mode in _WIDE:
-        # Pillow clips these at 255 when it converts them.
+        # Pillow would clip these at 255 on conversion.
         return Image.fromarray(_narrow(np.asarray(picture))).convert("RGB")
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
@@ -90,21 +90,21 @@ def as_rgb(picture: Image.Image) -> Image.Image:
 
 
 def is_picture_file(path: Path) -> bool:
-    """Whether this is a file that is called like a picture, and not hidden: macOS leaves ``._name.jpg`` beside others."""
+    """Whether this file has an image suffix and is not hidden: macOS leaves ``._name.jpg`` next to images."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def is_own_folder(path: Path) -> bool:
-    """Whether this is a folder that people put images into: not hidden, and not left by a system."""
+    """Whether this is a folder that users put images into: not hidden, and not left by an operating system."""
     return path.is_dir() and not path.name.startswith(".") and path.name not in _OF_OTHER_PROGRAMS
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, sorted, links followed; hidden folders and those that systems leave are left out."""
+    """All files below a folder, sorted, following links; hidden folders and those of operating systems are skipped."""
     found: list[Path] = []
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
-        # A link may lead back up.
+        # A link may point to a parent folder.
         seen.add(os.path.realpath(place))
         folders[:] = [
             name for name in folders if is_own_folder(Path(place, name)) and os.path.realpath(Path(place, name)) not in seen
@@ -114,39 +114,37 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """All images below a folder, sorted. The log says how many are left out: for lack of a decoder, or links to nothing."""
+    """All images below a folder, sorted. The log says how many are skipped, as broken links or for lack of a decoder."""
     files = files_below(folder)
     if broken := [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.exists()]:
-        log.warning("%s: %d links left out that lead nowhere, the first is %s", folder, len(broken), broken[0])
+        log.warning("%s: skipped %d broken links, the first is %s", folder, len(broken), broken[0])
     left = [path.suffix.lower() for path in files if path.suffix.lower() in UNREADABLE_SUFFIXES]
     if left:
         kinds = ", ".join(sorted(set(left)))
-        log.warning(
-            "%s: %d files left out that cannot be read here (%s): convert them to JPEG or PNG", folder, len(left), kinds
-        )
+        log.warning("%s: skipped %d files that cannot be decoded (%s): convert them to JPEG or PNG", folder, len(left), kinds)
     return [path for path in files if is_picture_file(path)]
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """A copy, turned and mirrored as the EXIF orientation says, where that can be read."""
+    """A copy, rotated and flipped by the EXIF orientation if it can be read."""
     how: Image.Transpose | None = None
-    # Pillow's own exif_transpose writes the EXIF anew as well, which fails for the odd entries of some cameras.
+    # Pillow's own exif_transpose also rewrites the EXIF data, which fails for invalid entries of some cameras.
     with suppress(Exception):
         how = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
     return picture.copy() if how is None else picture.transpose(how)
 
 
 def picture_from_array(array: npt.NDArray[np.generic]) -> Image.Image:
-    """A picture from pixels: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, 8 or 16 bits.
+    """An image from pixels: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, 8 or 16 bits.
 
     Raises:
-        UserError: another shape or type.
+        UserError: the shape or type is a different one.
     """
     squeezed = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     shape_fits = squeezed.ndim == 2 or (squeezed.ndim == 3 and squeezed.shape[2] in (3, 4))
     if not shape_fits or squeezed.dtype not in (np.uint8, np.uint16) or squeezed.size == 0:
         raise UserError(
-            f"an array of shape {array.shape} and type {array.dtype} is no picture: "
+            f"an array of shape {array.shape} and type {array.dtype} is not an image: "
             "give (height, width, 3) with RGB values of type uint8"
         )
     pixels = _narrow(squeezed) if squeezed.dtype == np.uint16 else squeezed.astype(np.uint8)
@@ -160,10 +158,10 @@ def _narrow(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 
 
 def open_picture(content: bytes) -> Image.Image:
-    """Open with this project's limit on the number of pixels in place of Pillow's, which is a global.
+    """Open with this project's limit on the number of pixels instead of Pillow's, which is a global.
 
     Raises:
-        PIL.UnidentifiedImageError: it is no picture.
+        PIL.UnidentifiedImageError: it is not an image.
         PIL.Image.DecompressionBombError: it has more than 500 million pixels.
     """
     with _pillow_limit:

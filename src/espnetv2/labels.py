@@ -1,4 +1,4 @@
-"""Class names and colours of the data sets that weights are published for."""
+"""Class names and colours of the data sets that have published weights."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 Colour = tuple[int, int, int]
 IGNORE = 255
-"""Label of a pixel that has no class."""
+"""Label of a pixel without a class."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes of a data set, in the order of the network's outputs, and the colour in which each is drawn."""
+    """The classes of a data set, in the order of the network's outputs, and the colour of each."""
 
     classes: tuple[str, ...]
     palette: tuple[Colour, ...]
@@ -29,7 +29,7 @@ CITYSCAPES = Labels(
         *((0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32)),
     ),
 )
-# The ids that the Cityscapes evaluation server expects, in the order of the classes above.
+# The label ids expected by the Cityscapes evaluation server, in the order of the classes above.
 CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 CAMVID = Labels(
@@ -40,7 +40,7 @@ CAMVID = Labels(
     ),
 )
 
-# Folders of ImageNet's pictures are called by these WordNet numbers; Imagenette has ten of them.
+# ImageNet's image folders are named by WordNet ids; these are the ten in Imagenette.
 IMAGENETTE_NAMES = {
     "n01440764": "tench",
     "n02102040": "English springer",
@@ -61,7 +61,7 @@ _VOC_CLASSES = (
 
 
 def voc_palette(count: int) -> tuple[Colour, ...]:
-    """The first ``count`` colours of PASCAL VOC, which spreads the bits of the class number over the three channels."""
+    """The first ``count`` colours of PASCAL VOC, which spreads the bits of the class index over the three channels."""
     return tuple((_spread_bits(index), _spread_bits(index >> 1), _spread_bits(index >> 2)) for index in range(count))
 
 
@@ -73,18 +73,18 @@ VOC = Labels(classes=_VOC_CLASSES, palette=voc_palette(len(_VOC_CLASSES)))
 
 
 def distinct_palette(count: int) -> tuple[Colour, ...]:
-    """``count`` colours for classes that have none: hues a golden angle apart, in alternating brightness."""
+    """``count`` colours for classes without colours of their own: hues a golden angle apart, alternating in brightness."""
     colours = (colorsys.hsv_to_rgb(index * 0.618034 % 1.0, 0.75, (0.95, 0.7)[index % 2]) for index in range(count))
     return tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in colours)
 
 
 def generic_labels(count: int) -> Labels:
-    """Names and colours for ``count`` classes of which nothing is known."""
+    """Names and colours for ``count`` unknown classes."""
     return Labels(tuple(f"class {index}" for index in range(count)), distinct_palette(count))
 
 
 def imagenet_labels() -> Labels:
-    """The 1000 ImageNet classes, which torchvision carries beside its weights."""
+    """The 1000 ImageNet classes, from the metadata of torchvision's weights."""
     from torchvision.models.mobilenetv2 import MobileNet_V2_Weights
 
     names: list[str] = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
@@ -92,5 +92,5 @@ def imagenet_labels() -> Labels:
 
 
 def dataset_labels(dataset: str) -> Labels:
-    """Labels of a data set of the catalogue: ``cityscapes``, ``voc`` or ``imagenet1k``."""
+    """Labels of a data set in the catalogue: ``cityscapes``, ``voc`` or ``imagenet1k``."""
     return {"cityscapes": lambda: CITYSCAPES, "voc": lambda: VOC, "imagenet1k": imagenet_labels}[dataset]()

@@ -190,7 +190,7 @@ def test_one_broken_picture_alone_is_an_error(run: Run, segmentation_file: Path,
         kernels()
     (tmp_path / "a.png").write_text("no picture")
     done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out")
-    assert_one_line_error(done, "a.png: not a picture")
+    assert_one_line_error(done, "a.png: not an image")
     assert not (tmp_path / "out").exists()
     assert_one_line_error(run("predict", tmp_path / "absent.png"), 'no file or folder "')
     done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out", "--json")

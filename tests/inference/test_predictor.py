@@ -85,7 +85,7 @@ def test_a_broken_picture_is_raised_or_told(segmentation_file: Path, tmp_path: P
     predictor = Predictor(segmentation_file)
     results = predictor(tmp_path)
     assert next(results).stem == "a"
-    with pytest.raises(UserError, match=r"b.png: not a picture"):
+    with pytest.raises(UserError, match=r"b.png: not an image"):
         next(results)
 
 

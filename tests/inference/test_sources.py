@@ -68,9 +68,7 @@ def test_what_cannot_be_read_is_counted(folder: Path, caplog: pytest.LogCaptureF
     for name in ("IMG_1.HEIC", "IMG_2.heic", "raw.dng", "notes.txt"):
         (folder / name).touch()
     open_sources([folder])
-    assert caplog.messages == [
-        f"{folder}: 3 files left out that cannot be read here (.dng, .heic): convert them to JPEG or PNG"
-    ]
+    assert caplog.messages == [f"{folder}: skipped 3 files that cannot be decoded (.dng, .heic): convert them to JPEG or PNG"]
 
 
 def test_an_empty_source_is_not_the_folder_that_one_is_in() -> None:
