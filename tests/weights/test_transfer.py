@@ -40,7 +40,7 @@ def test_classes_of_the_same_name_keep_their_rows(model: str, tmp_path: Path) ->
         # The decoder "psp" is as wide as its outputs within, too.
         assert "last layer" not in line
         return
-    assert "; of the last layer what belongs to road, sky" in line
+    assert "; the last layer's rows for road, sky" in line
     for rows, kept in zip(new.values(), old.values(), strict=True):
         assert torch.equal(rows[0], kept[1])
         assert torch.equal(rows[2], kept[0])

@@ -1,4 +1,4 @@
-"""Initialise a network from weights that were trained on something else."""
+"""Initialise a network from weights that were trained on another data set or task."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 def start_from(network: Network, info: ModelInfo, checkpoint: Checkpoint) -> str:
-    """Copy every parameter with the same name and shape: at least the whole encoder.
+    """Copy every parameter with the same name and shape, which must include the whole encoder.
 
     If the classes differ, the last layer gets the rows of the classes with the same name; its output for all others is 0,
-    since random rows, or those of other classes, would be confident of the wrong class.
+    since random rows, or those of other classes, would confidently predict the wrong class.
 
     Args:
         network: the target.
-        info: its model, the classes that it will learn and its preprocessing.
+        info: its model, preprocessing, and the classes to learn.
         checkpoint: the source; classification weights also work for segmentation.
 
     Returns:
-        a line that says what was copied, and what differs from before.
+        a line that says what was copied, and which preprocessing differs.
 
     Raises:
-        UserError: the encoder has another width.
+        UserError: the encoder has a different width.
     """
     own, before = network.state_dict(), checkpoint.info
     same = {n: t for n, t in checkpoint.state_dict.items() if n in own and own[n].shape == t.shape}
@@ -49,22 +49,22 @@ def start_from(network: Network, info: ModelInfo, checkpoint: Checkpoint) -> str
     encoder = {name for name in own if name.startswith("encoder.")}
     if not encoder <= same.keys():
         raise UserError(
-            f"{checkpoint.path} contains {checkpoint.spec.name}, whose encoder does not fit {info.model}: choose the same width"
+            f"{checkpoint.path} contains {checkpoint.spec.name}, whose encoder does not fit {info.model}: use the same width"
         )
     network.load_state_dict(own | same | last)
     beyond = len(same) - len(encoder)
     line = f"the encoder and {beyond} of {len(own) - len(encoder)} other tensors"
     if last:
         known = [name for name in info.classes if name in before.classes]
-        line += f"; of the last layer what belongs to {_listed(known)}" if known else "; no class has the same name"
+        line += f"; the last layer's rows for {_listed(known)}" if known else "; no class has the same name"
     if other := info.preprocessing.differing_values(before.preprocessing):
         settings = ", ".join(f"{name} {getattr(before.preprocessing, name)}" for name in other)
-        line += f"; they have seen pictures with {settings}, and learn more easily if the recipe has the same"
+        line += f"; trained with {settings}: the network learns faster if the recipe sets the same"
     return line
 
 
 def _rows_by_name(own: Tensor, classes: Sequence[str], theirs: Tensor, before: Sequence[str]) -> Tensor:
-    """The rows of the last layer, or values of its bias: copied for classes with the same name, 0 for the rest."""
+    """The rows of the last layer's weight, or the values of its bias: copied for classes with the same name, else 0."""
     rows = torch.zeros_like(own)
     for place, name in enumerate(classes):
         if name in before:
