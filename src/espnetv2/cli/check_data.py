@@ -1,4 +1,4 @@
-"""``espnetv2 check-data``: find the problems of a data set before training on it."""
+"""``espnetv2 check-data``: find problems in a data set before training on it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_data(
     for error in problems[:SHOWN]:
         stderr().print(f"espnetv2: error: {error}", markup=False, highlight=False, soft_wrap=True)
     if len(problems) > SHOWN:
-        stderr().print(f"espnetv2: error: and {len(problems) - SHOWN} more; --json has them all", highlight=False)
+        stderr().print(f"espnetv2: error: and {len(problems) - SHOWN} more: --json lists all of them", highlight=False)
     return 2 if problems else 0
 
 
@@ -66,7 +66,7 @@ def _draw(labelled: LabelledData, sheet: Path) -> Path | None:
     from espnetv2.data.check import contact_sheet
     from espnetv2.files import atomic_path
 
-    # If nothing can be drawn, the report says why.
+    # If nothing can be drawn, the report already says why.
     with suppress(UserError), atomic_path(sheet) as path:
         contact_sheet(labelled).save(path)
         return sheet
@@ -79,7 +79,7 @@ def _print_report(report: Report, sheet: Path | None) -> None:
 
     console = stdout()
     sizes = ", ".join(f"{w}x{h} ({count})" for (w, h), count in report.sizes.most_common(5))
-    console.print(f"{report.split}: {report.images} pictures, layout {report.layout}", highlight=False, markup=False)
+    console.print(f"{report.split}: {report.images} images, layout {report.layout}", highlight=False, markup=False)
     console.print(f"  sizes: {sizes}{', …' if len(report.sizes) > 5 else ''}", highlight=False)
     if report.unlabelled:
         console.print(f"  pixels without a class: {report.unlabelled:.1%}", highlight=False)

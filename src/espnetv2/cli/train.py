@@ -15,7 +15,7 @@ from espnetv2.errors import MissingPackageError
 
 
 class Precision(str, Enum):
-    """Numeric precision of the training."""
+    """Numerical precision of training."""
 
     AUTO = "auto"
     FULL = "32-true"
@@ -71,5 +71,5 @@ def train(
     try:
         best = run(resolved, model, data, out, init=init, resume=resume, hardware=hardware, weights_dir=weights_dir, say=say)
     except StoppedError as error:
-        fail("stopped by a signal; the state is saved: resume with the same command and --resume", 128 + error.number)
+        fail("stopped by a signal after saving the state: resume with the same command and --resume", 128 + error.number)
     stdout().print(f"best weights: {best}", markup=False, highlight=False, soft_wrap=True)
