@@ -73,19 +73,22 @@ def test_changes_are_applied() -> None:
         (["epochs=many"], "epochs: .*'many'"),
         (["schedule.name=cosin"], "schedule.name: input should be"),
         (["epochs"], '"epochs" is not of the form key=value'),
-        (["lr.x=1"], '"lr" has no parts'),
+        (["lr.x=1"], '"lr" has no nested keys'),
         (["input_size=huge"], "write WIDTHxHEIGHT"),
-        (["schedule.name=hybrid", "epochs=50"], "turns linear in epoch 61"),
-        (["augmentation.scale=[2, 1]"], r"segmentation: augmentation.scale goes from 2.0 to 1.0: give the smaller first$"),
+        (["schedule.name=hybrid", "epochs=50"], "becomes linear in epoch 61"),
+        (
+            ["augmentation.scale=[2, 1]"],
+            r"segmentation: augmentation.scale goes from 2.0 to 1.0: give the smaller value first$",
+        ),
         (
             ["task=classification", "loss.jaccard=1"],
-            "loss.jaccard is 1.0, which does nothing for classification",
+            "loss.jaccard is 1.0, which has no effect for classification",
         ),
         (
             ["task=classification", "loss.jaccard=0", "shrink_to=32x32"],
-            "shrink_to is 32x32, which does nothing",
+            "shrink_to is 32x32, which has no effect",
         ),
-        (["augmentation.mixup=0.5"], r"augmentation.mixup is 0.5, which does nothing for segmentation: leave it out$"),
+        (["augmentation.mixup=0.5"], r"augmentation.mixup is 0.5, which has no effect for segmentation: leave it out$"),
         (["seed=100000000000000000000"], "seed: input should be less than 4294967296"),
         (["shrink_to=wide"], "write WIDTHxHEIGHT"),
     ],
@@ -101,12 +104,12 @@ def test_unknown_and_unreadable_recipes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load_recipe(str(tmp_path / "absent.yaml"))
     (tmp_path / "broken.yaml").write_text("a: [1")
-    with pytest.raises(UserError, match="is no YAML"):
+    with pytest.raises(UserError, match="is not valid YAML"):
         load_recipe(str(tmp_path / "broken.yaml"))
     (tmp_path / "latin.yaml").write_bytes("# Größe".encode("latin-1"))
     with pytest.raises(UserError, match="cannot be read as UTF-8 text"):
         load_recipe(str(tmp_path / "latin.yaml"))
-    with pytest.raises(UserError, match=r"augmentation.scale goes up to 2.0, but it is a share of the picture's area here"):
+    with pytest.raises(UserError, match=r"augmentation.scale goes up to 2.0, but here it is a fraction of the area"):
         load_recipe("classification", ["augmentation.scale=[0.5, 2.0]"])
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"task": "segmentation", "epochs": 1}))
     with pytest.raises(UserError, match="batch_size: field required"):

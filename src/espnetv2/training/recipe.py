@@ -1,4 +1,4 @@
-"""Recipes: everything that decides what a training run computes, typed and checked before anything starts."""
+"""Recipes: everything that determines what a training run computes, typed and validated before anything starts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OTHERWISE_CALLED = {
     "warmup": "warmup_epochs",
     "ema": "ema_decay",
 }
-"""What other programs call a key."""
+"""Names that other programs use for a key."""
 _ONLY_OF_THE_OTHER: dict[str, tuple[str, ...]] = {
     "classification": (
         *("shrink_to", "mask_scale", "loss.auxiliary", "loss.jaccard", "loss.ohem", "loss.ohem_keep"),
@@ -42,7 +42,7 @@ _ONLY_OF_THE_OTHER: dict[str, tuple[str, ...]] = {
     ),
     "segmentation": tuple(f"augmentation.{name}" for name in ("aspect", "trivial_augment", "erase", "mixup", "cutmix")),
 }
-"""Keys that only the other task has a use for."""
+"""Keys that only the other task uses."""
 _COMPUTES_NOTHING = {"workers", "checkpoint_steps"}
 
 
@@ -51,49 +51,49 @@ class _Part(BaseModel):
 
 
 class Optimizer(_Part):
-    """How parameters are moved."""
+    """How parameters are updated."""
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
     momentum: Share = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """Of Adam and AdamW."""
+    """Betas of Adam and AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 4e-5
     decay_all: bool = True
     """Whether biases, normalisation and PReLU decay too, as in the published recipes."""
 
 
 class Schedule(_Part):
-    """How the learning rate moves."""
+    """How the learning rate changes."""
 
     name: Literal["constant", "cyclic", "hybrid", "poly", "cosine"] = "cosine"
     per: Literal["step", "epoch"] = "step"
-    """Whether ``poly`` and ``cosine`` move every step or once an epoch."""
+    """Whether ``poly`` and ``cosine`` change every step or once an epoch."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-    """The rate rises linearly over so many epochs at the start."""
+    """Number of epochs at the start over which the rate rises linearly."""
     power: Positive = 0.9
     """Exponent of ``poly``."""
     final: Share = 0.0
-    """Where ``cosine`` ends, as a share of ``lr``."""
+    """Final rate of ``cosine``, as a fraction of ``lr``."""
 
 
 class Augmentation(_Part):
-    """How training pictures are varied."""
+    """How training images are augmented."""
 
     scale: Range = (0.5, 2.0)
-    """Segmentation: sides of the scaled picture over those that ``scale_of`` names.
+    """Segmentation: range of the scaled image's sides relative to the size named by ``scale_of``.
 
-    Classification: share of the area that is cut out.
+    Classification: range of the cropped area's fraction.
     """
     scale_of: Literal["input", "source"] = "input"
-    """Segmentation: at scale 1 the picture is stretched to the input size, or keeps its own size."""
+    """Segmentation: at scale 1 the image is stretched to the input size (``input``), or keeps its own size (``source``)."""
     log_scale: bool = True
-    """Segmentation: scales are drawn evenly in their logarithm."""
+    """Segmentation: scales are drawn log-uniformly."""
     aspect: Range = (0.75, 4 / 3)
-    """Classification: range of the aspect ratio of what is cut out."""
+    """Classification: range of the crop's aspect ratio."""
     flip: bool = True
-    """Half of the pictures are mirrored left to right."""
+    """Half of the images are flipped left to right."""
     colour: Share = 0.0
     """Brightness, contrast and saturation vary by a factor of up to 1 ± this."""
     trivial_augment: bool = False
@@ -107,7 +107,7 @@ class Augmentation(_Part):
 
 
 class Loss(_Part):
-    """What is minimised: cross-entropy, what is made of it, and what is added to it."""
+    """What is minimised: cross-entropy, its variants, and the terms added to it."""
 
     label_smoothing: Share = 0.0
     class_weights: Literal["none", "data"] | tuple[Annotated[float, Field(ge=0)], ...] = "none"
@@ -117,14 +117,14 @@ class Loss(_Part):
     jaccard: Annotated[float, Field(ge=0)] = 0.0
     """Segmentation: weight of 1 - soft intersection over union, which is added to the cross-entropy.
 
-    Validation reports the rest of the loss alone.
+    The validation loss leaves it out.
     """
     ohem: Share | None = None
     """Segmentation: online hard example mining keeps pixels whose true class has a probability below this ..."""
     ohem_keep: Share = 0.1
-    """... and in any case this share of the pixels, the hardest."""
+    """... and always at least this fraction of the pixels, the hardest."""
     distillation: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the divergence from the answers of ``teacher``, where there is one."""
+    """Weight of the divergence from the outputs of ``teacher``, if there is one."""
 
 
 class Recipe(_Part):
@@ -136,23 +136,23 @@ class Recipe(_Part):
     train_split: str = "train"
     val_split: str = "val"
     mask_scale: Positive = 1.0
-    """Sides of the masks over those of their pictures."""
+    """Size of the masks' sides relative to those of their images."""
     epochs: Count
     batch_size: Count
-    """Pictures per optimizer step, over all devices and accumulated batches together."""
+    """Images per optimizer step, over all devices and accumulated batches together."""
     lr: Positive
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1882
     input_size: str
     """Size of the network's input, WIDTHxHEIGHT."""
     train_size: str | None = None
-    """Size of training pictures where it is another: for segmentation what is cut out of a picture scaled to the input size."""
+    """Size of training images, if different: for segmentation that of the crop from an image scaled to the input size."""
     shrink_to: str | None = None
-    """Segmentation: WIDTHxHEIGHT of the training pictures where they are coarser than the input. Larger ones are shrunk to it
+    """Segmentation: WIDTHxHEIGHT of the training images if they are coarser than the input. Larger images are shrunk to it
     before anything else, in training and by the finished network."""
     pass_scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
-    """Every epoch goes through the data once for each, at the training size times this."""
+    """Every epoch goes through the data once per entry, at the training size times that entry."""
     outputs: Count | None = None
-    """The network has at least so many outputs, if not one per class; those beyond the classes never win."""
+    """Minimum number of network outputs, by default one per class; those beyond the classes are never predicted."""
     channels: Literal["RGB", "BGR"] = "RGB"
     mean: Triple = IMAGENET_MEAN
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
@@ -161,28 +161,29 @@ class Recipe(_Part):
     augmentation: Augmentation = Augmentation()
     loss: Loss = Loss()
     teacher: str | None = None
-    """A trained network for the same classes, whose answers are learnt beside the labels: ``model.tag`` or a file."""
+    """Knowledge distillation: a trained network for the same classes, ``model.tag`` or a file, whose outputs are learnt in
+    addition to the labels."""
     encoder_lr: Annotated[float, Field(ge=0)] = 1.0
     """Learning rate of the encoder as a factor of ``lr``; 0 freezes it, its normalisation included."""
     decoder_lr: Positive = 1.0
-    """Learning rate of all else as a factor of ``lr``."""
+    """Learning rate of everything else as a factor of ``lr``."""
     freeze_batch_norm: Literal["none", "encoder", "all"] = "none"
     """Whose batch normalisation keeps its statistics and parameters."""
     ema_decay: Decay | None = None
-    """Decay of the exponential moving average of the weights, which is then what is validated and kept."""
+    """Decay of the exponential moving average of the weights; if set, the average is what is validated and kept."""
     gradient_clip: Positive | None = None
-    """Largest norm of the gradient."""
+    """Maximum norm of the gradient."""
     accumulate: Count = 1
-    """Batches that make an optimizer step together."""
+    """Number of batches per optimizer step."""
     channels_last: bool = True
     compile: bool = False
     """Compile the network with torch.compile."""
     workers: Annotated[int, Field(ge=0)] | None = None
-    """Processes that prepare pictures, per device; by default as many as cores, at most 8."""
+    """Data loading processes per device; by default one per core, at most 8."""
     validate_every: Count = 1
-    """Epochs from one validation to the next; the last epoch is always validated."""
+    """Epochs between validations; the last epoch is always validated."""
     checkpoint_steps: Count = 500
-    """Steps from one checkpoint within an epoch to the next."""
+    """Steps between checkpoints within an epoch."""
 
     @field_validator("input_size", "train_size", "shrink_to")
     @classmethod
@@ -194,22 +195,22 @@ class Recipe(_Part):
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
         if self.schedule.name == "hybrid" and self.epochs <= 61:
-            raise ValueError(f"the hybrid schedule turns linear in epoch 61, so {self.epochs} epochs are too few")
+            raise ValueError(f"the hybrid schedule becomes linear in epoch 61, but epochs is {self.epochs}: set at least 62")
         if self.optimizer.nesterov and not self.optimizer.momentum:
             raise ValueError(
-                "optimizer.nesterov looks ahead by the momentum, which is 0: set optimizer.momentum, or leave it out"
+                "optimizer.nesterov needs momentum, but optimizer.momentum is 0: set it, or leave out optimizer.nesterov"
             )
         for key in _ONLY_OF_THE_OTHER[self.task]:
             part, _, name = key.rpartition(".")
             place = getattr(self, part) if part else self
             if (value := getattr(place, name)) != type(place).model_fields[name].default:
-                raise ValueError(f"{key} is {value}, which does nothing for {self.task}: leave it out")
+                raise ValueError(f"{key} is {value}, which has no effect for {self.task}: leave it out")
         if self.task == "classification" and (most := self.augmentation.scale[1]) > 1:
-            raise ValueError(f"augmentation.scale goes up to {most}, but it is a share of the picture's area here: at most 1")
+            raise ValueError(f"augmentation.scale goes up to {most}, but here it is a fraction of the area: set at most 1")
         for name in ("scale", "aspect"):
             low, high = getattr(self.augmentation, name)
             if low > high:
-                raise ValueError(f"augmentation.{name} goes from {low} to {high}: give the smaller first")
+                raise ValueError(f"augmentation.{name} goes from {low} to {high}: give the smaller value first")
         return self
 
     @property
@@ -219,17 +220,17 @@ class Recipe(_Part):
 
     @property
     def training_sizes(self) -> list[tuple[int, int]]:
-        """Height and width of training pictures in each pass."""
+        """Height and width of training images in each pass."""
         height, width = parse_size(self.train_size or self.input_size)
         return [(max(1, round(height * scale)), max(1, round(width * scale))) for scale in self.pass_scales]
 
     @property
     def metric(self) -> str:
-        """The figure by which the best weights are chosen."""
+        """The metric by which the best weights are selected."""
         return "miou" if self.task == "segmentation" else "top1"
 
     def preprocessing(self) -> Preprocessing:
-        """How pictures are prepared for validation and for the finished network."""
+        """How images are prepared for validation and for the finished network."""
         height, width = self.size
         return Preprocessing(
             height=height,
@@ -243,25 +244,25 @@ class Recipe(_Part):
         )
 
     def to_yaml(self) -> str:
-        """The resolved recipe, every key in place."""
+        """The resolved recipe with every key."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 def list_recipes() -> list[str]:
-    """Names of the recipes in the package."""
+    """Names of the recipes included in the package."""
     folder = resources.files("espnetv2.training").joinpath("recipes")
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
-    """A recipe of the package by name, or a YAML file by path, with changes.
+    """A recipe from the package by name, or a YAML file by path, with changes applied.
 
     Args:
         name: such as ``segmentation``, or a path ending in ``.yaml``.
-        changes: ``key=value`` each, a part's key after a dot, as in ``loss.ohem=0.7``; values are YAML.
+        changes: ``key=value`` each, with nested keys after a dot, as in ``loss.ohem=0.7``; values are YAML.
 
     Raises:
-        UserError: no such recipe, an unknown key (the nearest is named) or a value that does not fit.
+        UserError: no such recipe, an unknown key (the message suggests the nearest) or an invalid value.
     """
     return parse_recipe(_read(name), name, changes)
 
@@ -271,9 +272,9 @@ def parse_recipe(text: str, origin: str, changes: Sequence[str] = ()) -> Recipe:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"recipe {origin} is no YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"recipe {origin} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise UserError(f"recipe {origin} holds no keys: write lines such as  epochs: 100")
+        raise UserError(f"recipe {origin} contains no keys: write lines such as  epochs: 100")
     for change in changes:
         _apply(content, change)
     try:
@@ -287,13 +288,13 @@ def parse_recipe(text: str, origin: str, changes: Sequence[str] = ()) -> Recipe:
 
 
 def changes(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
-    """What changed from one recipe to another: by key, a part's after a dot, the value before and after."""
+    """The changes from one recipe to another: value before and after by key, nested keys after a dot."""
     old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
     return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
 
 
 def differences(before: Recipe, after: Recipe) -> list[str]:
-    """What changed from one recipe to another of what is computed, a line per key."""
+    """The changes from one recipe to another that affect what is computed, a line per key."""
     return [f"{key}: {old} -> {new}" for key, (old, new) in changes(before, after).items() if key not in _COMPUTES_NOTHING]
 
 
@@ -316,17 +317,17 @@ def _apply(content: dict[str, Any], change: str) -> None:
     for parent in parents:
         inner = place.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise UserError(f'"{key}" is no key of a recipe: "{parent}" has no parts')
+            raise UserError(f'"{key}" is not a recipe key: "{parent}" has no nested keys')
         place = inner
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f'the value "{text}" of {key} is no YAML') from error
+        raise UserError(f'the value "{text}" of {key} is not valid YAML') from error
     place[last] = _number(value)
 
 
 def _number(value: object) -> object:
-    """YAML takes 1e-3 for text, people do not."""
+    """YAML reads 1e-3 as text; users mean a number."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -336,12 +337,12 @@ def _number(value: object) -> object:
 
 
 def _nearest_key(unknown: str) -> str:
-    """The end of an error message: the key that is probably meant, of whatever part."""
+    """The end of an error message: the key that is probably meant, at any level."""
     part, _, last = unknown.lower().rpartition(".")
     last = _OTHERWISE_CALLED.get(last, last)
     known = _keys(Recipe)
     names = {key.rpartition(".")[2]: key for key in reversed(known) if not part or key.startswith(f"{part}.")}
-    # Who names the part errs in the key alone.
+    # With the part given, only the key itself can be wrong.
     match = [last] if last in names else difflib.get_close_matches(last, names, n=1, cutoff=0.5 if part else 0.75)
     if match:
         return f'did you mean "{names[match[0]]}"?'
@@ -349,7 +350,7 @@ def _nearest_key(unknown: str) -> str:
 
 
 def _keys(part: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every key of a recipe, a part's after a dot."""
+    """Every key of a recipe, nested keys after a dot."""
     found = []
     for name, field in part.model_fields.items():
         kind = field.annotation
