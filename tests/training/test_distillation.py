@@ -79,7 +79,10 @@ def test_a_run_learns_from_the_answers_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["teacher=espnetv2_seg_s0_5.cityscapes_256"], r"knows other classes \(road, sidewalk, building, … against background"),
+        (
+            ["teacher=espnetv2_seg_s0_5.cityscapes_256"],
+            r"has other classes \(road, sidewalk, building, … instead of background",
+        ),
         (["teacher=espnetv2_s0_5.imagenette"], "is for classification, but the recipe is for segmentation"),
         (["teacher=absent.pth"], r'no checkpoint file "absent\.pth"'),
         (["teacher=espnetv2_seg_s0_5.absent"], "absent"),
@@ -96,6 +99,6 @@ def test_a_teacher_that_is_used_to_other_pictures() -> None:
     info = create_model(name).info
     assert info is not None
     recipe = load_recipe("segmentation", [f"teacher={name}", "channels=BGR"])
-    with pytest.raises(UserError, match="has channels RGB, the recipe BGR: both see the same batch"):
+    with pytest.raises(UserError, match="has channels RGB, but the recipe has BGR: both get the same batch"):
         load_teacher(recipe, info.classes, None, kernels=False)
     assert load_teacher(load_recipe("segmentation", [f"teacher={name}"]), info.classes, None, kernels=False) is not None

@@ -33,7 +33,7 @@ except UserError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert "make room and go on with the same command and --resume" in done.stdout
+    assert "free some space and resume with the same command and --resume" in done.stdout
     assert folder.last.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 

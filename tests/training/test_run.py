@@ -75,7 +75,7 @@ def test_a_run_leaves_what_is_promised(shapes: Path, tmp_path: Path) -> None:
     for name in ("curves.png", "confusion.png"):
         with Image.open(tmp_path / "run" / name) as plot:
             assert plot.width > 300
-    assert any("train: 6 pictures, 3 classes" in line for line in said)
+    assert any("train: 6 images, 3 classes" in line for line in said)
     model = create_model(MODEL, weights=best)
     assert model.info is not None
     assert model.info.classes == SHAPE_CLASSES
@@ -205,7 +205,7 @@ def test_stopped_while_it_validates_it_repeats_one_step(shapes: Path, tmp_path: 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the processes do not see what a test has patched")
 def test_a_process_that_dies_is_explained(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainingSet, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(UserError, match=r"a process that prepares pictures has died.*--set workers=0 .*--resume"):
+    with pytest.raises(UserError, match=r"a data loading process has died.*--set workers=0 .*--resume"):
         run_small(shapes, tmp_path / "run", "workers=1")
 
 
@@ -304,7 +304,7 @@ def test_the_moving_average_by_hand() -> None:
 
 def test_a_run_that_diverges_is_stopped_and_never_saved(shapes: Path, tmp_path: Path) -> None:
     hopeless = ("optimizer.name=sgd", "lr=1e30", "gradient_clip=null", "schedule.warmup_epochs=0", "epochs=5")
-    with pytest.raises(UserError, match=r"(not finite at step \d+|have run away by step \d+).*lower lr"):
+    with pytest.raises(UserError, match=r"(not finite at step \d+|have diverged by step \d+).*lower lr"):
         run_small(shapes, tmp_path / "run", *hopeless, "checkpoint_steps=1")
     assert not (tmp_path / "run/last.ckpt").exists()
 
@@ -324,7 +324,7 @@ def test_a_run_without_its_state_is_not_started_over(shapes: Path, tmp_path: Pat
     (tmp_path / "run/last.ckpt").unlink()
     before = (tmp_path / "run/best.safetensors").read_bytes()
     with pytest.raises(
-        UserError, match=r"has best\.safetensors but no last\.ckpt to go on from: start from the weights with --init"
+        UserError, match=r"has best\.safetensors but no last\.ckpt to resume from: start from the weights with --init"
     ):
         run_small(shapes, tmp_path / "run", "epochs=1", resume=True)
     assert (tmp_path / "run/best.safetensors").read_bytes() == before
@@ -333,7 +333,7 @@ def test_a_run_without_its_state_is_not_started_over(shapes: Path, tmp_path: Pat
 def test_a_batch_of_more_than_all_pictures_is_told(shapes: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     run_small(shapes, tmp_path / "run", "epochs=1", "batch_size=8", say=lines.append)
-    assert "batch_size 8 is more than the 6 pictures: each is taken several times a step" in lines
+    assert "batch_size 8 exceeds the 6 images: each is used several times per step" in lines
 
 
 def test_the_help_names_every_recipe() -> None:
@@ -373,12 +373,12 @@ def test_a_full_disk_keeps_the_last_checkpoint(shapes: Path, tmp_path: Path, mon
 
 def test_a_run_is_not_written_over_or_changed(shapes: Path, tmp_path: Path) -> None:
     run_small(shapes, tmp_path / "run", "epochs=1")
-    with pytest.raises(UserError, match="holds a run already: go on with it by the same command and --resume"):
+    with pytest.raises(UserError, match="already contains a run: resume it with the same command and --resume"):
         run_small(shapes, tmp_path / "run", "epochs=1")
-    with pytest.raises(UserError, match=r"the recipe is not the one of .*run \(lr: 0\.002 -> 0\.5\)"):
+    with pytest.raises(UserError, match=r"the recipe differs from that of .*run \(lr: 0\.002 -> 0\.5\)"):
         run_small(shapes, tmp_path / "run", "epochs=1", "lr=0.5", resume=True)
     recipe = load_recipe("segmentation", [*SMALL, "epochs=1"])
-    with pytest.raises(UserError, match=r"was started with other model \(espnetv2_seg_s0_5 before, espnetv2_seg_s1_0 now\)"):
+    with pytest.raises(UserError, match=r"differs in model \(espnetv2_seg_s0_5 before, espnetv2_seg_s1_0 now\)"):
         train(recipe, "espnetv2_seg_s1_0", shapes, tmp_path / "run", resume=True, hardware=Hardware(device="cpu"))
     before = (tmp_path / "run/metrics.csv").read_text()
     # What a run computes does not depend on these two.
@@ -395,7 +395,7 @@ def test_a_run_goes_on_with_the_pictures_that_it_was_started_with(shapes: Path, 
     for folder, suffix in (("images", ".jpg"), ("masks", ".png")):
         first = min((tmp_path / "moved" / folder / "val").iterdir())
         first.rename(first.with_name(f"other{first.suffix or suffix}"))
-    with pytest.raises(UserError, match="was started with other pictures"):
+    with pytest.raises(UserError, match="was started with different images"):
         run_small(tmp_path / "moved", tmp_path / "run", "epochs=1", resume=True)
 
 
@@ -423,7 +423,7 @@ def test_what_an_attempt_that_failed_early_leaves_is_no_obstacle(shapes: Path, t
 
 def test_a_recipe_of_the_users_is_not_written_over(shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("# mine")
-    with pytest.raises(UserError, match=r"recipe\.yaml would be replaced, which no run has written: choose another --out"):
+    with pytest.raises(UserError, match=r"recipe\.yaml would be overwritten, but no run has written it: choose another --out"):
         run_small(shapes, tmp_path, "epochs=1")
     assert (tmp_path / "recipe.yaml").read_text() == "# mine"
 
@@ -431,8 +431,8 @@ def test_a_recipe_of_the_users_is_not_written_over(shapes: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--set", "batch_size=3", "--devices", "2"], ["batch_size 3 cannot be shared evenly by 2 device(s)"]),
-        (["--nodes", "2"], ["--nodes 2: start the command on every machine by torchrun"]),
+        (["--set", "batch_size=3", "--devices", "2"], ["batch_size 3 cannot be divided evenly among 2 device(s)"]),
+        (["--nodes", "2"], ["--nodes 2: start the command on every machine with torchrun"]),
         (["--devices", "500"], ["--devices 500: this machine has"]),
         (["--set", "val_split=test"], ['no split "test"']),
         (["--set", "loss.class_weights=[1, 2]"], ["2 weights for 20 outputs"]),

@@ -1,4 +1,4 @@
-"""Vary training pictures. All chance comes from the generator given, so a picture's variation follows from its key alone."""
+"""Augment training images. All randomness comes from the given generator, so the result follows from the image's key alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from espnetv2.training.recipe import Augmentation
 Generator = np.random.Generator
 Mask = npt.NDArray[np.uint8]
 OUTSIDE = 256
-"""Label of what is beyond the picture's edge, where there is nothing to see. No mask has it."""
+"""Label of padding beyond the image's edge. It does not occur in masks."""
 _ERASED_AREA = (0.02, 0.25)
 
 
@@ -27,18 +27,17 @@ def vary_for_segmentation(
     *,
     stretched: tuple[int, int] | None = None,
 ) -> tuple[Image.Image, npt.NDArray[np.int64]]:
-    """Scale, cut out, mirror and recolour a picture, and its mask alike.
+    """Scale, crop and flip an image together with its mask, and jitter its colours.
 
-    Only the part that is cut out is resampled. Where the scaled picture is smaller than the input, the rest is black and
-    labelled ``OUTSIDE``.
+    Only the crop is resampled. If the scaled image is smaller than the crop, it is padded with black, labelled ``OUTSIDE``.
 
     Args:
         picture: of any size.
         mask: class of every pixel, of any size, covering the same view.
         size: height and width of the result.
-        options: how.
-        rng: where chance comes from.
-        stretched: height and width of the whole picture at scale 1, if that is not ``size``.
+        options: the augmentation.
+        rng: source of randomness.
+        stretched: height and width of the whole image at scale 1, if not ``size``.
     """
     height, width = size
     scale = _draw_scale(options, rng)
@@ -58,13 +57,13 @@ def vary_for_segmentation(
     labels = Image.fromarray(mask)
     labels = labels.resize(seen, Image.Resampling.NEAREST, box=_box(labels.size, shares))
     mirrored = options.flip and rng.random() < 0.5
-    # Before there is an edge: contrast turns about the mean of what the camera saw.
+    # Before padding: contrast is relative to the mean, which must be that of the image alone.
     image, target = _padded(vary_colour(image, options.colour, rng), np.asarray(labels), size, offset)
     return (ImageOps.mirror(image), target[:, ::-1].copy()) if mirrored else (image, target)
 
 
 def vary_for_classification(picture: Image.Image, size: tuple[int, int], options: Augmentation, rng: Generator) -> Image.Image:
-    """Cut out a random part, mirror and recolour it."""
+    """Take a random crop, flip it and jitter its colours; then apply the other augmentations that are enabled."""
     height, width = size
     box = _random_part(picture.size, options, rng)
     image = picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
@@ -125,7 +124,7 @@ def _random_part(size: tuple[int, int], options: Augmentation, rng: Generator) -
 def _trivial_augment(image: Image.Image, seed: int) -> Image.Image:
     from torchvision.transforms.v2 import InterpolationMode, TrivialAugmentWide
 
-    # torchvision draws from torch's global generator. Seeding all devices' takes as long as the variation itself.
+    # torchvision uses torch's global generator. Seeding those of all devices takes as long as the augmentation itself.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         varied: Image.Image = TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)(image)

@@ -1,4 +1,4 @@
-"""Which pictures make which batch, and how they become tensors. Every variation follows from the seed and the picture's key."""
+"""Batching, and conversion of images to tensors. All augmentation follows from the seed and the image's key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_WORKERS = 8
 
 @dataclass(frozen=True)
 class Key:
-    """A picture in a run: the epoch, the pass within it, the picture's index, and which of its copies where it is repeated."""
+    """An image in a run: the epoch, the pass within it, the image's index, and the number of its copy if it is repeated."""
 
     epoch: int
     pass_: int
@@ -38,19 +38,19 @@ class Key:
 
 @dataclass(frozen=True)
 class Share:
-    """Which of several processes this is."""
+    """The rank of this process among several."""
 
     rank: int = 0
     world: int = 1
 
 
 class EpochBatches(Sampler[list[Key]]):
-    """The batches of an epoch, ``start``ed at any of its steps, for one process.
+    """The batches of an epoch for one process, from any step on; see ``start``.
 
-    The pictures of an optimizer step are the same however many processes and accumulated batches share them.
+    The images of an optimizer step do not depend on the number of processes and accumulated batches that share them.
 
     Args:
-        count: pictures in the data set.
+        count: number of images in the data set.
         recipe: batch size, passes, seed, accumulation.
         share: which process.
     """
@@ -62,7 +62,7 @@ class EpochBatches(Sampler[list[Key]]):
         self._epoch = self._first_step = 0
 
     def start(self, epoch: int, first_step: int = 0) -> None:
-        """Choose the epoch, and how many of its steps are done already."""
+        """Set the epoch, and how many of its steps are done already."""
         self._epoch, self._first_step = epoch, first_step
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class EpochBatches(Sampler[list[Key]]):
         for step in range(self._first_step, steps_per_epoch(self._count, recipe)):
             pass_, place = divmod(step, per_pass)
             order = np.random.default_rng([recipe.seed, self._epoch, pass_]).permutation(self._count)
-            # Where the data set is smaller than a batch, it is gone through repeatedly.
+            # A data set smaller than a batch is repeated.
             positions = np.arange(place * recipe.batch_size, (place + 1) * recipe.batch_size)
             pieces = np.array_split(positions, parts)
             for round_ in range(recipe.accumulate):
@@ -84,7 +84,7 @@ class EpochBatches(Sampler[list[Key]]):
 
 
 def steps_per_pass(count: int, recipe: Recipe) -> int:
-    """Optimizer steps in one pass over the data; a last batch that is not full is left out."""
+    """Optimizer steps in one pass over the data; an incomplete last batch is dropped."""
     return max(1, count // recipe.batch_size)
 
 
@@ -99,9 +99,9 @@ ValidationBatch = tuple[Tensor, list[Tensor]] | UserError
 
 
 class TrainingSet(Dataset[Sample]):
-    """Varied training pictures by key: input (3, H, W) and class indices (H, W) or (), or the error that one gave.
+    """Augmented training images by key: input (3, H, W) and class indices (H, W) or (), or the error that occurred.
 
-    Indices (H, W) are 255 where there is no label and ``OUTSIDE`` beyond the picture's edge.
+    Indices (H, W) are 255 for unlabelled pixels and ``OUTSIDE`` beyond the image's edge.
     """
 
     def __init__(self, data: LabelledData, recipe: Recipe) -> None:
@@ -130,13 +130,13 @@ class TrainingSet(Dataset[Sample]):
                 image = vary_for_classification(blob.picture(), size, options, rng)
                 target = torch.tensor(label)
         except UserError as error:
-            # As a value: a worker process would wrap an exception in its traceback.
+            # Returned and not raised: a worker process would wrap an exception in its traceback.
             return error
         return torch.from_numpy(self._preprocessing.normalise(np.asarray(image))), target
 
 
 class ValidationSet(Dataset[Sample]):
-    """Pictures prepared as for prediction, and labels as they are."""
+    """Images preprocessed as for prediction, with labels at their original size."""
 
     def __init__(self, data: LabelledData, preprocessing: Preprocessing, share: Share) -> None:
         self._data = data
@@ -161,7 +161,7 @@ class ValidationSet(Dataset[Sample]):
 
 
 def training_loader(data: LabelledData, recipe: Recipe, batches: EpochBatches, *, pin: bool) -> DataLoader[Sample]:
-    """Loader of the batches that ``batches`` has been started at; its processes live on from epoch to epoch."""
+    """Loader of the remaining batches of ``batches``; its processes persist across epochs."""
     return DataLoader(
         TrainingSet(data, recipe),
         batch_sampler=batches,
@@ -175,7 +175,7 @@ def training_loader(data: LabelledData, recipe: Recipe, batches: EpochBatches, *
 
 
 def validation_loader(data: LabelledData, recipe: Recipe, share: Share, *, pin: bool) -> DataLoader[Sample]:
-    """Loader of this process's share of the validation pictures; labels keep their own sizes."""
+    """Loader of this process's share of the validation images; labels keep their original sizes."""
     return DataLoader(
         ValidationSet(data, recipe.preprocessing(), share),
         batch_size=max(1, min(recipe.batch_size // (recipe.accumulate * share.world), 16)),
@@ -189,22 +189,22 @@ def validation_loader(data: LabelledData, recipe: Recipe, share: Share, *, pin: 
 
 
 def worker_count(recipe: Recipe) -> int:
-    """Processes that prepare pictures."""
+    """Number of data loading processes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_WORKERS) if recipe.workers is None else recipe.workers
 
 
 def _context(recipe: Recipe) -> str | None:
-    # Forked workers start at once and notice when their parent is killed; those of a fork server live on as orphans.
+    # Forked workers start at once and notice when their parent is killed; those of a fork server survive as orphans.
     return "fork" if worker_count(recipe) and sys.platform == "linux" else None
 
 
 def _outlast_signals(recipe: Recipe) -> Callable[[int], None] | None:
-    """For the loader's processes: a job's end or Ctrl-C reaches them as well, and without them the run could not save."""
+    """For the loader's processes: the end of a job or Ctrl-C also reaches them, and without them the run could not save."""
     if not worker_count(recipe):
         return None
     leaving = multiprocessing.get_context(_context(recipe)).RawValue(ctypes.c_bool, False)
-    # At its end Python terminates the processes by the very signal that they have ignored until then.
+    # On exit, Python terminates the processes with the same signal that they have ignored until then.
     atexit.register(setattr, leaving, "value", True)
     return partial(_ignore_until, leaving)
 

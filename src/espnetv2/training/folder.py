@@ -1,4 +1,4 @@
-"""The folder of a run: what lies in it, and how it is written."""
+"""The folder of a run: its files, and how they are written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunFolder:
     """``recipe.yaml``, ``metrics.csv``, ``last.ckpt``, ``best.safetensors``, plots, samples, TensorBoard's events.
 
     Args:
-        path: the folder, which need not exist yet.
+        path: the folder, which does not have to exist yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
 
     def tidy(self) -> None:
-        """Remove what a killed process left half-written."""
+        """Remove partial files left by a killed process."""
         for path in self.path.glob(f"{PARTIAL}*"):
             path.unlink(missing_ok=True)
 
@@ -53,25 +53,25 @@ class RunFolder:
             path.write_text(_WRITTEN + recipe.to_yaml(), encoding="utf-8")
 
     def holds_a_foreign_recipe(self) -> bool:
-        """Whether there is a recipe that somebody has written, and not a run."""
+        """Whether there is a recipe that was not written by a run."""
         return self.recipe.is_file() and not self.last.exists() and not read_text(self.recipe).startswith(_WRITTEN)
 
     def check_recipe(self, recipe: Recipe) -> None:
-        """See that ``recipe`` is the one that the run was started with.
+        """Check that ``recipe`` is the one that the run was started with.
 
         Raises:
-            UserError: it is not; says what changed.
+            UserError: it is not; the message says what changed.
         """
         if not self.recipe.is_file():
             return
         before = parse_recipe(read_text(self.recipe), str(self.recipe))
         if changed := differences(before, recipe):
             raise UserError(
-                f"the recipe is not the one of {self.path} ({'; '.join(changed)}): use it as it was, or another --out"
+                f"the recipe differs from that of {self.path} ({'; '.join(changed)}): use the original one, or another --out"
             )
 
     def save(self, state: dict[str, Any], info: ModelInfo) -> None:
-        """Replace ``last.ckpt``; the old one stays until the new one is whole.
+        """Replace ``last.ckpt``; the old one stays until the new one is complete.
 
         Raises:
             UserError: the disk is full or the folder cannot be written to.
@@ -88,22 +88,24 @@ class RunFolder:
         try:
             kept = torch.load(self.last, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise UserError(f"{self.last} is damaged ({type(error).__name__}): start the run anew in another folder") from error
+            raise UserError(
+                f"{self.last} is damaged ({type(error).__name__}): start the run again in another folder"
+            ) from error
         if (
             not isinstance(kept, dict)
             or not {"state_dict", "optimizer", "precision", "step", "pictures", "best", INFO_KEY} <= kept.keys()
         ):
-            raise UserError(f"{self.last} is no checkpoint of a run")
+            raise UserError(f"{self.last} is not the checkpoint of a run: start the run again in another folder")
         return kept
 
 
 class MetricsFile:
-    """``metrics.csv``: a row per optimizer step, and one with the validation's figures per validation.
+    """``metrics.csv``: a row per optimizer step, and one with the metrics per validation.
 
     Args:
         path: the file.
-        columns: in their order.
-        step: rows beyond this step are dropped: they will be computed again.
+        columns: in order.
+        step: rows beyond this step are dropped, since they will be computed again.
     """
 
     def __init__(self, path: Path, columns: list[str], step: int) -> None:
@@ -114,7 +116,7 @@ class MetricsFile:
             partial.write_text(self._text(self.rows, header=True), encoding="utf-8")
 
     def append(self, rows: list[Row]) -> None:
-        """Add rows to the end.
+        """Append rows.
 
         Raises:
             UserError: the disk is full.
@@ -133,7 +135,7 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a ``metrics.csv``, without empty cells; a last line that was cut off is left out."""
+    """The rows of a ``metrics.csv``, without empty cells; a truncated last line is skipped."""
     rows = []
     with path.open(encoding="utf-8", newline="") as file:
         for cells in csv.DictReader(file):
@@ -150,17 +152,17 @@ def read_metrics(path: Path) -> list[Row]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk and the like into an error that says so."""
+    """Turn a full disk or another write error into a clear message."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # torch reports a failed write as a RuntimeError, of which the reason is lost.
+        # torch reports a failed write as a RuntimeError without the reason.
         failed = isinstance(error, RuntimeError) and any(text in str(error) for text in _FAILED_WRITES)
         full = getattr(error, "errno", None) == errno.ENOSPC or failed
         if isinstance(error, RuntimeError) and not failed:
             raise
         reason = "the disk is full" if full else str(error)
         raise UserError(
-            f"cannot write to {folder} ({reason}): make room and go on with the same command and --resume; "
-            "what was kept before is whole"
+            f"cannot write to {folder} ({reason}): free some space and resume with the same command and --resume; "
+            "the files saved before are intact"
         ) from error

@@ -1,4 +1,4 @@
-"""What a run runs on: devices, processes, precision."""
+"""The hardware of a run: devices, processes, precision."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Precision = Literal["auto"] | Arithmetic
 
 @dataclass(frozen=True)
 class Hardware:
-    """Devices of a run; they do not change what is computed, but for rounding.
+    """Devices of a run; they do not change what is computed, except for rounding.
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        devices: how many of them on each machine.
-        nodes: how many machines.
-        precision: of the arithmetic, in Lightning's words.
+        devices: number of devices per machine.
+        nodes: number of machines.
+        precision: of the arithmetic, in Lightning's notation.
     """
 
     device: str = "auto"
@@ -37,30 +37,34 @@ class Hardware:
 
     @property
     def processes(self) -> int:
-        """How many processes train together, one per device."""
+        """Number of processes that train together, one per device."""
         return self.devices * self.nodes
 
     def accelerator(self) -> str:
         """The kind of device.
 
         Raises:
-            UserError: networks cannot be trained on it, or there are not as many.
+            UserError: networks cannot be trained on it, or there are fewer devices than requested.
         """
         device = choose_device(self.device)
         kind = device.type
         if kind == "mps":
-            raise UserError('no training on "mps": PyTorch lacks operators there that it needs, so choose --device cpu')
+            raise UserError('no training on "mps": PyTorch lacks required operators there: choose --device cpu')
         if device.index is not None and self.devices > 1:
-            raise UserError(f"--device {self.device} is one device, but --devices asks for {self.devices}: name only the kind")
+            raise UserError(
+                f"--device {self.device} is one device, but --devices asks for {self.devices}: give only its type, such as cuda"
+            )
         there = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1
         if self.nodes > 1 and not (SLURMEnvironment.detect() or TorchElasticEnvironment.detect()):
-            raise UserError(f"--nodes {self.nodes}: start the command on every machine by torchrun, or by srun in a SLURM job")
+            raise UserError(
+                f"--nodes {self.nodes}: start the command on every machine with torchrun, or with srun in a SLURM job"
+            )
         if self.devices > there:
-            raise UserError(f"--devices {self.devices}: this machine has {there} ({kind})")
+            raise UserError(f"--devices {self.devices}: this machine has only {there} ({kind})")
         return kind
 
     def check_batch(self, recipe: Recipe) -> None:
-        """See that all devices and accumulated batches get as many pictures.
+        """Check that all devices and accumulated batches get the same number of images.
 
         Raises:
             UserError: they do not.
@@ -68,40 +72,40 @@ class Hardware:
         parts = self.processes * recipe.accumulate
         if recipe.batch_size % parts:
             raise UserError(
-                f"batch_size {recipe.batch_size} cannot be shared evenly by {self.processes} device(s) and "
+                f"batch_size {recipe.batch_size} cannot be divided evenly among {self.processes} device(s) and "
                 f"{recipe.accumulate} accumulated batch(es): choose a multiple of {parts}"
             )
 
     def chosen(self) -> int | list[int]:
-        """How many devices, or the one that was named."""
+        """The number of devices, or the index of the requested one."""
         index = choose_device(self.device).index
         return self.devices if index is None else [index]
 
     def own_gpu(self) -> int:
-        """The GPU that was named, or this process's share of several."""
+        """The index of the requested GPU, or of this process's GPU among several."""
         index = choose_device(self.device).index
         local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
         return index if index is not None else int(local) % torch.cuda.device_count()
 
     def arithmetic(self, accelerator: str) -> Arithmetic:
-        """The precision that was named, or what suits the device."""
+        """The requested precision, or the one that suits the device."""
         if self.precision != "auto":
             return self.precision
         if accelerator != "cuda":
             return "32-true"
-        # Older GPUs only imitate bfloat16, slowly.
+        # Older GPUs only emulate bfloat16, slowly.
         with torch.cuda.device(self.own_gpu()):
             return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
 
     def plugins(self, accelerator: str) -> list[Any]:
-        """What Lightning needs besides."""
+        """Additional plugins for Lightning."""
         plugins: list[Any] = [CPULayerSync()] if self.processes > 1 and accelerator == "cpu" else []
-        # A run saves its state and stops by itself when the job is ended; requeued, it goes on with --resume.
+        # A run saves its state and stops by itself when the job ends; requeued, it resumes with --resume.
         return [*plugins, SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else plugins
 
 
 def process_rank() -> int:
-    """This process's number before Lightning has set anything up."""
+    """This process's rank before Lightning has set anything up."""
     environment: Any = (
         SLURMEnvironment()
         if SLURMEnvironment.detect()

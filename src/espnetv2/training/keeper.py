@@ -1,4 +1,4 @@
-"""What happens around the steps: metrics, validation, checkpoints, plots, and stopping when asked to."""
+"""Everything around the optimizer steps: metrics, validation, checkpoints, plots, and stopping on request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from espnetv2.weights.checkpoint import save_checkpoint
 
 FLUSH_STEPS = 10
 log = logging.getLogger(__name__)
-# A lost connection hangs up; Windows knows no such signal.
+# Sent when the connection is lost; Windows has no such signal.
 _HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 _STOPPING = (signal.SIGTERM, signal.SIGINT, *([_HANG_UP] if _HANG_UP is not None else []))
 
@@ -35,7 +35,7 @@ class StoppedError(Exception):
     """The run was asked to stop, and has saved its state.
 
     Args:
-        number: of the signal that asked.
+        number: of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -44,7 +44,7 @@ class StoppedError(Exception):
 
 
 class StopSignal:
-    """Remembers a SIGTERM, a SIGHUP or a Ctrl-C instead of dying of it; a second Ctrl-C is not waited with. A context manager.
+    """Context manager that records a SIGTERM, SIGHUP or Ctrl-C instead of dying of it; a second Ctrl-C takes effect at once.
 
     Attributes:
         received: number of the signal, or None.
@@ -59,17 +59,17 @@ class StopSignal:
         return self
 
     def take_over(self) -> None:
-        """From here on remember, and be the only handler: Lightning's own ends the process before the state is saved."""
+        """Record signals from here on, as the only handler: Lightning's own ends the process before the state is saved."""
         if threading.current_thread() is threading.main_thread():
             for number in _STOPPING:
-                # Under nohup a run is to outlive its terminal.
+                # Under nohup, a run must outlive its terminal.
                 if number != _HANG_UP or self._before.get(number) != signal.SIG_IGN:
                     signal.signal(number, self._remember)
 
     def __exit__(self, *_: object) -> None:
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._before.items():
-                # Python knows no handler that it has not set itself.
+                # None stands for a handler that was not set from Python.
                 if handler is not None:
                     signal.signal(number, handler)
 
@@ -80,14 +80,14 @@ class StopSignal:
 
 
 class Keeper(pl.Callback):
-    """Writes everything that a run leaves behind, and the state to go on from.
+    """Writes all output of a run, and the state to resume from.
 
     Args:
-        folder: where.
-        info: what the weights are, without figures.
-        val: validation pictures, of which samples are drawn.
-        kept: state to go on from, if any.
-        stop: whether to stop.
+        folder: of the run.
+        info: description of the weights, without metrics.
+        val: validation data, from which samples are drawn.
+        kept: state to resume from, if any.
+        stop: tells whether to stop.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Keeper(pl.Callback):
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take back the optimizer's state, open the files."""
+        """Restore the optimizer's state, open the files."""
         module = _training(pl_module)
         self._stop.take_over()
         if trainer.received_sigterm:
@@ -127,7 +127,7 @@ class Keeper(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """After an optimizer step: note its loss; save now and then, and when asked to stop."""
+        """After an optimizer step: record its loss; save at intervals, and when asked to stop."""
         module = _training(pl_module)
         if (batch_idx + 1) % module.recipe.accumulate:
             return
@@ -141,7 +141,7 @@ class Keeper(pl.Callback):
         if module.step % module.steps_per_epoch == 0:
             return
         stopping = self._asked_to_stop(trainer)
-        # A validation can take minutes and fail: one step is all that is repeated then.
+        # A validation can take minutes and fail: then only one step has to be repeated.
         before_validation = (module.step + 1) % module.steps_per_epoch == 0 and _is_validated(module.epoch + 1, module.recipe)
         if stopping or before_validation or module.step % module.recipe.checkpoint_steps == 0:
             self._save(trainer, module)
@@ -161,14 +161,14 @@ class Keeper(pl.Callback):
             raise self._stopped()
 
     def close(self) -> None:
-        """Close the files and take the bar away, however the run ended: Lightning's own hook is for good ends alone."""
+        """Close the files and remove the bar, however the run ended: Lightning's own hook is only called on success."""
         if self._board is not None:
             self._board.close()
         if self._progress is not None:
             self._progress.close()
 
     def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        # Several processes may have different numbers of batches, so none can stop for itself.
+        # Processes may have different numbers of batches, so none can stop on its own.
         alone = trainer.world_size == 1
 
         def on_batch() -> None:
@@ -225,7 +225,7 @@ class Keeper(pl.Callback):
         trainer.strategy.barrier("saved")
 
     def _asked_to_stop(self, trainer: pl.Trainer) -> bool:
-        # One process may have heard the signal a step before another: all stop if any has.
+        # One process may receive the signal a step before another: all stop if any has received it.
         return bool(trainer.strategy.reduce_boolean_decision(self._stop.received is not None, all=False))
 
     def _stopped(self) -> StoppedError:
@@ -234,7 +234,7 @@ class Keeper(pl.Callback):
 
 @contextmanager
 def _drawing(what: str) -> Iterator[None]:
-    """No plot is worth a run: whatever becomes of one, the training goes on."""
+    """Training continues even if a plot fails."""
     try:
         yield
     except Exception as error:
@@ -242,7 +242,7 @@ def _drawing(what: str) -> Iterator[None]:
 
 
 def _is_validated(epochs: int, recipe: Recipe) -> bool:
-    """Whether there is a validation after so many epochs."""
+    """Whether there is a validation after this number of epochs."""
     return epochs % recipe.validate_every == 0 or epochs == recipe.epochs
 
 

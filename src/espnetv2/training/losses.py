@@ -1,6 +1,6 @@
-"""Losses in sums, so that several devices, and several pictures, can divide what they have together.
+"""Losses as sums, so that they can be normalised over several devices or images.
 
-Cross-entropy is a sum and what to divide it by. The soft Jaccard loss is made of three sums per class.
+Cross-entropy is a sum and its divisor. The soft Jaccard loss is computed from three sums per class.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class CrossEntropy(nn.Module):
     """Cross-entropy with class weights, label smoothing and online hard example mining.
 
     Args:
-        loss: what to do.
+        loss: the options.
         class_weights: one per output, or None.
-        kernels: compute it by the package's own kernels where they can.
+        kernels: compute it with the package's own kernels if they support it.
     """
 
     weights: Tensor | None
@@ -52,14 +52,14 @@ class CrossEntropy(nn.Module):
         self.register_buffer("weights", None if class_weights is None else torch.tensor(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Parts:
-        """The parts of the mean.
+        """The parts of the mean loss.
 
         Args:
             logits: (N, C) or (N, C, H, W).
             target: class indices (N) or (N, H, W), 255 for none; for classification also probabilities (N, C).
         """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        # Class 255 of a classification is a class like any other.
+        # In classification, 255 is a class like any other.
         no_class = IGNORE if target.ndim > 1 else NO_INDEX
         if target.is_floating_point():
             each = self._each(logits, target, NO_INDEX)
@@ -88,7 +88,7 @@ class CrossEntropy(nn.Module):
         )
 
     def _hard(self, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
-        """Which pixels to learn from: those below the probability, and at least the hardest share."""
+        """Mask of the pixels to learn from: those below the probability, and at least the hardest fraction."""
         probability = logits.softmax(1).gather(1, target.where(known, 0)[:, None])[:, 0]
         probability = probability.where(known, 2.0)
         count = int(known.sum())
@@ -100,16 +100,16 @@ class CrossEntropy(nn.Module):
 
 
 def soft_overlap(logits: Tensor, target: Tensor, *, kernels: bool = False) -> Tensor:
-    """What the soft Jaccard loss is made of, over all labelled pixels.
+    """The sums for the soft Jaccard loss, over all labelled pixels.
 
     Args:
         logits: (N, C, H, W).
         target: class indices (N, H, W), 255 for none.
-        kernels: compute it by the package's own kernels where they can.
+        kernels: compute it with the package's own kernels if they support it.
 
     Returns:
-        (3, C), float32 or wider: for each class the sum of its probability where it is right, the sum of its probability, and
-        the number of pixels labelled so. Those of several batches may be added.
+        (3, C), float32 or wider: for each class the sum of its probability over the pixels with its label, the sum of its
+        probability over all labelled pixels, and the number of pixels with its label. Results of several batches may be added.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if kernels and usable(logits) and logits.shape[1] <= MOST_CLASSES:
@@ -123,9 +123,9 @@ def soft_overlap(logits: Tensor, target: Tensor, *, kernels: bool = False) -> Te
 
 
 def jaccard_loss(overlap: Tensor) -> Tensor:
-    """1 - intersection over union with probabilities for pixels, averaged over the classes that are labelled at all.
+    """1 - intersection over union with probabilities for pixels, averaged over the classes that occur in the labels.
 
-    It counts a small class as much as a large one, like the mean IoU that it stands for. Source: Rahman and Wang, "Optimizing
+    It weights small and large classes equally, like the mean IoU that it approximates. Source: Rahman and Wang, "Optimizing
     intersection-over-union in deep neural networks for image segmentation", 2016.
 
     Args:

@@ -1,4 +1,4 @@
-"""Mixup and CutMix: pairs of pictures with the mixture of their labels."""
+"""Mixup and CutMix: mixtures of pairs of images and of their labels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from espnetv2.training.recipe import Augmentation
 
 
 def mix(images: Tensor, labels: Tensor, classes: int, options: Augmentation) -> tuple[Tensor, Tensor]:
-    """Mix a batch (N, 3, H, W) and its labels (N), which become probabilities (N, classes), as the options say.
+    """Mix a batch (N, 3, H, W) and its labels (N), which become probabilities (N, classes) if any mixing is enabled.
 
-    Chance comes from torch's global generator.
+    Randomness comes from torch's global generator.
     """
     ways: list[v2.Transform] = []
     if options.mixup:

@@ -1,4 +1,4 @@
-"""The Lightning module: one optimizer step, one validation, and what has to be remembered to go on exactly."""
+"""The Lightning module: one optimizer step, one validation, and the state needed to resume exactly."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ from espnetv2.training.processes import sum_over_processes
 from espnetv2.training.recipe import Recipe
 from espnetv2.training.schedules import learning_rate
 
-# How often a device that works on its own is asked whether the loss is still finite: asking makes it wait.
+# How often an asynchronous device is asked whether the loss is still finite: asking forces a synchronisation.
 LOSS_CHECK_STEPS = 50
 LARGEST_PARAMETER = 1e8
 
 
 class TrainingModule(pl.LightningModule):
-    """Trains a network by a recipe.
+    """Trains a network with a recipe.
 
-    Everything that chance or time decides (order of pictures, variations, dropout, learning rate) follows from the recipe and
-    the number of the step, so a run that goes on from a checkpoint computes what the unbroken run would have.
+    Everything random or time-dependent (order of images, augmentation, dropout, learning rate) follows from the recipe and the
+    step number, so a run resumed from a checkpoint computes the same as an uninterrupted one.
 
     Args:
-        network: what is trained.
-        recipe: how.
-        train: training pictures.
-        val: validation pictures.
+        network: to train.
+        recipe: how to train it.
+        train: training data.
+        val: validation data.
         class_weights: one per output, or None.
-        teacher: whose answers are learnt beside the labels, or None.
-        kernels: let the package's own kernels compute the loss; the network has its layers already.
+        teacher: whose outputs are learnt in addition to the labels, or None.
+        kernels: compute the loss with the package's own kernels; the network's layers are accelerated already.
 
     Attributes:
-        step: optimizer steps done.
+        step: number of finished optimizer steps.
         average: exponential moving average of the network, if the recipe asks for one.
     """
 
@@ -76,7 +76,7 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        # Here and not later: distributed training lays out its gradients like the parameters that it finds.
+        # Here and not later: distributed training adopts the memory layout of the parameters for its gradients.
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = freeze(network, recipe).to(memory_format=layout)
         self.average = copy.deepcopy(network).requires_grad_(False).eval() if recipe.ema_decay is not None else None
@@ -102,16 +102,16 @@ class TrainingModule(pl.LightningModule):
 
     @property
     def evaluated(self) -> Network:
-        """The network that is validated and kept: the average, if there is one."""
+        """The network that is validated and saved: the average, if there is one."""
         return self.model if self.average is None else self.average
 
     @property
     def rate(self) -> float:
-        """Learning rate of the next step, before the factors of encoder and decoder."""
+        """Learning rate of the next step, before the factors for encoder and decoder."""
         return self._rate(min(self.step, self.recipe.epochs * self.steps_per_epoch - 1))
 
     def train(self, mode: bool = True) -> TrainingModule:
-        """Set the mode; frozen normalisation, average and teacher stay in evaluation mode whatever is asked for."""
+        """Set the mode; frozen normalisation, average and teacher always stay in evaluation mode."""
         super().train(mode)
         for layer in normalisation_to_keep(self.model, self.recipe):
             layer.eval()
@@ -125,16 +125,16 @@ class TrainingModule(pl.LightningModule):
         return build_optimizer(self.model, self.recipe)
 
     def on_fit_start(self) -> None:
-        """Compile, where the recipe asks for it."""
+        """Compile, if the recipe asks for it."""
         if self.recipe.compile:
             self._forward = torch.compile(self._outputs)
 
     def on_train_epoch_start(self) -> None:
-        """Make sure of the mode: Lightning leaves that to the module."""
+        """Set training mode: Lightning leaves that to the module."""
         self.train()
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """The batches that are left of the current epoch. Asked for again every epoch."""
+        """The remaining batches of the current epoch. Called again every epoch."""
         if self._train_loader is None or self._batches is None:
             self._batches = EpochBatches(len(self._train_data), self.recipe, self._share)
             self._train_loader = training_loader(self._train_data, self.recipe, self._batches, pin=self._pin)
@@ -142,10 +142,10 @@ class TrainingModule(pl.LightningModule):
         return self._train_loader
 
     def training_step(self, batch: Any, _: int) -> Tensor:
-        """Loss of one batch, divided by what all processes have together."""
+        """Loss of one batch, normalised over all processes."""
         if isinstance(batch, UserError):
             raise batch
-        # Dropout and mixing follow from the step, too.
+        # Dropout and mixing must follow from the step, too.
         torch.manual_seed(_mixed_seed(self.recipe.seed, self.step, len(self._round), self.global_rank))
         images, target = batch
         if self.recipe.channels_last:
@@ -175,7 +175,7 @@ class TrainingModule(pl.LightningModule):
             group["lr"] = self.rate * group["factor"]
 
     def finish_step(self) -> Tensor:
-        """Count an optimizer step and move the average; returns the step's loss over all processes, on the device."""
+        """Count an optimizer step and update the average; returns the step's loss over all processes, on the device."""
         loss = torch.stack(self._round).mean()
         if self._share.world > 1:
             dist.all_reduce(loss)
@@ -183,7 +183,7 @@ class TrainingModule(pl.LightningModule):
         self._round = []
         self.step += 1
         if self.average is not None and self.recipe.ema_decay is not None:
-            # Early on the average would consist of the random start.
+            # Early on, the average would be dominated by the random initialisation.
             decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
             _average_into(self.average, self.model, 1 - decay)
         return loss
@@ -192,16 +192,16 @@ class TrainingModule(pl.LightningModule):
         """Stop if a loss since the last check was not finite.
 
         Raises:
-            UserError: one was; says at which step.
+            UserError: one was not; the message names the step.
         """
         if self.bad_step is not None and int(self.bad_step) >= 0:
             raise UserError(
                 f"the loss is not finite at step {int(self.bad_step) + 1}, epoch {int(self.bad_step) // self.steps_per_epoch}: "
-                "lower lr or give the schedule a warm-up; what was kept before stays"
+                "lower lr or set schedule.warmup_epochs; the checkpoints saved before are kept"
             )
 
     def check_parameters(self) -> None:
-        """Stop if a parameter is not finite or beyond any use, so that such a state is never kept.
+        """Stop if a parameter is not finite or uselessly large, so that such a state is never saved.
 
         Raises:
             UserError: one is.
@@ -209,12 +209,12 @@ class TrainingModule(pl.LightningModule):
         largest = max(float(parameter.detach().abs().max()) for parameter in self.model.parameters())
         if not largest < LARGEST_PARAMETER:
             raise UserError(
-                f"the parameters have run away by step {self.step} (the largest is {largest:g}): "
-                "lower lr or give the schedule a warm-up; what was kept before stays"
+                f"the parameters have diverged by step {self.step} (the largest is {largest:g}): "
+                "lower lr or set schedule.warmup_epochs; the checkpoints saved before are kept"
             )
 
     def check_validation(self, loss: float) -> None:
-        """Stop if the loss of a validation is not finite, so that such weights are never taken for good ones.
+        """Stop if the validation loss is not finite, so that such weights are never saved as the best.
 
         Raises:
             UserError: it is not.
@@ -222,15 +222,15 @@ class TrainingModule(pl.LightningModule):
         if not math.isfinite(loss):
             raise UserError(
                 f"the validation loss is {loss} after step {self.step}: "
-                "lower lr or give the schedule a warm-up; what was kept before stays"
+                "lower lr or set schedule.warmup_epochs; the checkpoints saved before are kept"
             )
 
     @torch.no_grad()
     def validate(self, on_batch: Callable[[], None] = lambda: None) -> tuple[float, Metrics]:
-        """Loss and metrics of the evaluated network over the validation pictures of all processes.
+        """Loss and metrics of the evaluated network over the validation images of all processes.
 
         Raises:
-            UserError: a picture or label cannot be decoded.
+            UserError: an image or label cannot be decoded.
         """
         network = self.evaluated
         was_training = network.training
@@ -258,7 +258,7 @@ class TrainingModule(pl.LightningModule):
         return total / max(weight, 1e-12), metrics
 
     def state_to_keep(self) -> dict[str, Any]:
-        """Everything that a run needs to go on: parameters, average, optimizer, precision, step."""
+        """Everything needed to resume a run: parameters, average, optimizer, precision, step."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -274,7 +274,7 @@ class TrainingModule(pl.LightningModule):
         }
 
     def restore_networks(self, kept: dict[str, Any]) -> None:
-        """Take back parameters, average and step; ``restore_optimizer`` does the rest once there is an optimizer."""
+        """Restore parameters, average and step; ``restore_optimizer`` does the rest once there is an optimizer."""
         state = kept["state_dict"]
         for prefix, network in (("model.", self.model), ("average.", self.average)):
             if network is not None:
@@ -282,11 +282,11 @@ class TrainingModule(pl.LightningModule):
         self.step = kept["step"]
 
     def restore_optimizer(self, kept: dict[str, Any]) -> None:
-        """Take back the optimizer's state and that of the precision."""
+        """Restore the state of the optimizer and of the precision plugin."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         optimizer.load_state_dict(kept["optimizer"])
-        # Without 16-bit floats it had nothing to keep, with them it takes nothing that is empty.
+        # Empty unless the run used float16, whose plugin does not accept an empty state.
         if kept["precision"]:
             self.trainer.precision_plugin.load_state_dict(kept["precision"])
 
@@ -297,7 +297,7 @@ class TrainingModule(pl.LightningModule):
         return logits, None
 
     def _mean(self, parts: Parts) -> Tensor:
-        """The mean over all processes, scaled so that averaging the gradients over them gives its gradient."""
+        """The mean over all processes, scaled so that averaging their gradients yields its gradient."""
         weight = parts.weight.detach().clone()
         if self._share.world > 1:
             dist.all_reduce(weight)
@@ -310,7 +310,7 @@ class TrainingModule(pl.LightningModule):
         self.bad_step = torch.where(torch.isfinite(loss) | (self.bad_step >= 0), self.bad_step, now)
 
     def _count(self, metrics: Metrics, scores: Tensor, target: Tensor) -> Parts:
-        """Count one picture's prediction; returns the parts of its loss."""
+        """Add one image's prediction to the metrics; returns the parts of its loss."""
         target = target.to(self.device)
         classes = len(metrics.classes)
         if isinstance(metrics, SegmentationMetrics):

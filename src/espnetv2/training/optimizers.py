@@ -1,4 +1,4 @@
-"""Which parameters learn, at which rate, and which normalisation is left as it is."""
+"""Which parameters are trained at which rate, and which normalisation is frozen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def normalisation_to_keep(network: Network, recipe: Recipe) -> list[nn.Module]:
-    """The batch normalisation layers whose statistics and parameters stay, whether over one device or several."""
+    """The batch normalisation layers whose statistics and parameters are frozen, synchronised or not."""
     if recipe.freeze_batch_norm == "all":
         kept: nn.Module | None = network
     else:
@@ -24,7 +24,7 @@ def normalisation_to_keep(network: Network, recipe: Recipe) -> list[nn.Module]:
 
 
 def freeze(network: Network, recipe: Recipe) -> Network:
-    """Exclude from training what the recipe freezes; the network itself is returned."""
+    """Exclude from training what the recipe freezes; returns the same network."""
     if recipe.encoder_lr == 0:
         network.encoder.requires_grad_(False)
     for layer in normalisation_to_keep(network, recipe):
@@ -33,7 +33,7 @@ def freeze(network: Network, recipe: Recipe) -> Network:
 
 
 def build_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    """Optimizer with a group for encoder and one for all else, each split by whether it decays; ``factor`` scales its rate."""
+    """Optimizer with groups for the encoder and the rest, each split by weight decay; ``factor`` scales a group's rate."""
     options = recipe.optimizer
     groups = []
     encoder = {id(parameter) for parameter in network.encoder.parameters()}

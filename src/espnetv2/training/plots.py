@@ -1,4 +1,4 @@
-"""Pictures of a run: learning curves and sample predictions."""
+"""Plots of a run: learning curves and sample predictions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def plot_curves(rows: list[Row], metric: str, path: Path) -> None:
 
 @torch.no_grad()
 def draw_samples(module: TrainingModule, data: LabelledData, info: ModelInfo, path: Path) -> None:
-    """A few validation pictures with prediction (and for segmentation the label) beside them; JPEG."""
+    """A few validation images with their predictions, and for segmentation their labels; JPEG."""
     network = module.evaluated
     was_training = network.training
     network.eval()
@@ -75,7 +75,7 @@ def draw_samples(module: TrainingModule, data: LabelledData, info: ModelInfo, pa
 
 
 def _row(data: LabelledData, index: int, picture: Image.Image, logits: torch.Tensor, info: ModelInfo) -> Image.Image:
-    # Of panoramas on end, which a JPEG file could not hold, too much need not be seen.
+    # Very tall images would exceed the size limit of JPEG, so they are squashed.
     small = picture.resize((WIDTH, min(2 * WIDTH, max(1, round(picture.height * WIDTH / picture.width)))))
     if not isinstance(data, SegmentationData):
         best, probability = top_classes(logits, len(info.classes), 1)[0]
@@ -86,7 +86,7 @@ def _row(data: LabelledData, index: int, picture: Image.Image, logits: torch.Ten
     mask = np.asarray(Image.fromarray(data.mask(index)).resize(small.size, Image.Resampling.NEAREST))
     predicted = class_map(logits, len(info.classes), (small.height, small.width)).cpu().numpy()
     row = Image.new("RGB", (3 * WIDTH, small.height))
-    captions = ("picture", "label", "prediction")
+    captions = ("image", "label", "prediction")
     for place, (tile, caption) in enumerate(
         zip((small, blend(small, colours, mask), blend(small, colours, predicted)), captions, strict=True)
     ):

@@ -1,4 +1,4 @@
-"""Sums over all processes of a run that a gradient can pass."""
+"""Differentiable sums over all processes of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """Sum of a tensor over all processes, which all have a part in the gradient; alone the tensor itself."""
+    """Sum of a tensor over all processes, with gradients to all of them; the tensor itself for a single process."""
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return values
     total: Tensor = _SumOverProcesses.apply(values)

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a bar with the time left in a terminal, a line per validation elsewhere."""
+"""Progress display of a run: a bar with the remaining time in a terminal, and a line per validation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SPEED_WINDOW_S = 600
 
 
 class _CutColumn(TextColumn):
-    """What is left of the line, so that a narrow terminal shows the time left rather than this."""
+    """Uses only the rest of the line, so that a narrow terminal shows the remaining time rather than this."""
 
     def render(self, task: Task) -> Text:
-        """One line, cut."""
+        """One line, truncated."""
         text = super().render(task)
         text.no_wrap, text.overflow = True, "ellipsis"
         return text
@@ -29,7 +29,7 @@ class Progress:
     Args:
         epochs: of the run.
         steps_per_epoch: optimizer steps in each.
-        step: steps that are done already.
+        step: number of steps already done.
     """
 
     def __init__(self, epochs: int, steps_per_epoch: int, step: int) -> None:
@@ -54,7 +54,7 @@ class Progress:
         self._bar.start()
 
     def stepped(self, steps: int, row: Row) -> None:
-        """Some more steps are done; ``row`` is the last one's."""
+        """Some more steps are done; ``row`` belongs to the last one."""
         live = f"loss {row['train_loss']:.3f}  lr {row['lr']:.2g}  {self._figure}"
         self._bar.update(self._task, advance=steps, description=self._title(int(row["epoch"])), live=live)
 
@@ -71,7 +71,7 @@ class Progress:
         self._bar.console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
     def _title(self, epoch: int) -> str:

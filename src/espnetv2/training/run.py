@@ -1,4 +1,4 @@
-"""A training run, from recipe and folder of pictures to the best weights."""
+"""A training run, from a recipe and a data set to the best weights."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def train(
         data: the data set's folder.
         out: folder of the run.
         init: weights to start from: ``model.tag``, a tag of the model, or a checkpoint file.
-        resume: go on from ``last.ckpt`` in ``out``, if there is one already.
+        resume: resume from ``last.ckpt`` in ``out``, if it exists.
         hardware: devices and precision.
-        weights_dir: folder in which released files are looked for first.
-        say: told what was chosen, and why.
+        weights_dir: folder that is searched first for released files.
+        say: receives lines that tell what was chosen, and why.
 
     Returns:
         path of the best weights.
 
     Raises:
-        UserError: anything about the recipe, the data, the folder or the devices that makes the run impossible or pointless.
+        UserError: the recipe, the data, the folder or the devices make the run impossible or pointless.
         StoppedError: the run was asked to stop, and has saved its state.
     """
     hardware = hardware or Hardware()
@@ -88,7 +88,7 @@ def train(
         say(f"starting from {init}: {start_from(network, info, checkpoint)}")
     teacher = load_teacher(recipe, training.labels.classes, weights_dir, kernels=accelerator == "cpu")
     if teacher is not None:
-        say(f"learning from {recipe.teacher} beside the labels")
+        say(f"distilling from {recipe.teacher} in addition to the labels")
     weights = _class_weights(recipe, training, network.num_classes, say)
     writable_folder(out)
     if first:
@@ -98,7 +98,7 @@ def train(
     module = TrainingModule(network, recipe, training, validation, weights, teacher=teacher, kernels=kernels)
     if kept is not None:
         module.restore_networks(kept)
-        say(f"going on after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
+        say(f"resuming after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
     precision = hardware.arithmetic(accelerator)
     say(f"training {model} on {hardware.processes} {accelerator} device(s), precision {precision}")
     if module.step < recipe.epochs * module.steps_per_epoch:
@@ -109,7 +109,7 @@ def train(
 
 
 def _accelerate(network: Network, recipe: Recipe, hardware: Hardware, accelerator: str, say: Say) -> bool:
-    """Let layers take their faster form; returns whether the loss has one, too."""
+    """Switch layers to their accelerated form; returns whether the loss has one, too."""
     if accelerator not in ("cpu", "cuda") or (accelerator == "cpu" and not recipe.channels_last):
         return False
     try:
@@ -148,17 +148,17 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
         except ValueError as error:
             if "Expected more than 1 value per channel" in str(error):
                 raise UserError(
-                    "batch normalisation needs more than one value per channel, and a single picture leaves just one at this "
-                    "size: set a larger batch_size or input_size"
+                    "batch normalisation needs more than one value per channel, but a single image of this size leaves only "
+                    "one: set a larger batch_size or input_size"
                 ) from error
             raise
         except RuntimeError as error:
             if several and "closed by peer" in str(error):
-                raise UserError("another process of this run has stopped: its own message says why") from error
+                raise UserError("another process of this run has stopped: see its own message for the reason") from error
             if re.search(r"DataLoader worker \(pid", str(error)):
                 raise UserError(
-                    "a process that prepares pictures has died, as for want of memory (or of /dev/shm, in a container): go on "
-                    "with the same command, fewer of them (--set workers=0 for none) and --resume"
+                    "a data loading process has died, perhaps for lack of memory (in a container, of /dev/shm): resume with "
+                    "the same command, fewer workers (--set workers=0 for none) and --resume"
                 ) from error
             raise
         finally:
@@ -167,7 +167,7 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what Lightning says of itself: the run says what matters."""
+    """Silence Lightning's own messages: the run reports what matters."""
     logger = logging.getLogger("lightning.pytorch")
     fabric = logging.getLogger("lightning.fabric")
     before = logger.level, fabric.level
@@ -190,7 +190,7 @@ def _open(recipe: Recipe, data: Path, say: Say, *, check: bool) -> tuple[Labelle
     training, validation = opened
     task = "segmentation" if isinstance(training, SegmentationData) else "classification"
     if task != recipe.task:
-        raise UserError(f"the recipe is for {recipe.task}, but {data} is a data set for {task}: name another recipe")
+        raise UserError(f"the recipe is for {recipe.task}, but {data} is a data set for {task}: choose another recipe")
     if differing := differing_classes(opened):
         raise UserError(differing)
     for split in opened if check else ():
@@ -198,16 +198,16 @@ def _open(recipe: Recipe, data: Path, say: Say, *, check: bool) -> tuple[Labelle
         if report.errors:
             more = f" (and {len(report.errors) - 1} more: espnetv2 check-data)" if len(report.errors) > 1 else ""
             raise UserError(f"{report.errors[0]}{more}")
-        say(f"{split.split}: {len(split)} pictures, {len(split.labels.classes)} classes, layout {split.layout}")
+        say(f"{split.split}: {len(split)} images, {len(split.labels.classes)} classes, layout {split.layout}")
     if check and recipe.batch_size > len(training):
-        say(f"batch_size {recipe.batch_size} is more than the {len(training)} pictures: each is taken several times a step")
+        say(f"batch_size {recipe.batch_size} exceeds the {len(training)} images: each is used several times per step")
     return training, validation
 
 
 def _network(recipe: Recipe, model: str, data: LabelledData) -> tuple[Network, ModelInfo]:
     spec = model_spec(model)
     if spec.task != recipe.task:
-        raise UserError(f"{model} is for {spec.task}, but the recipe is for {recipe.task}: name another model or recipe")
+        raise UserError(f"{model} is for {spec.task}, but the recipe is for {recipe.task}: choose another model or recipe")
     classes = len(data.labels.classes)
     outputs = max(recipe.outputs or 1, classes)
     torch.manual_seed(recipe.seed)
@@ -235,8 +235,8 @@ def _class_weights(recipe: Recipe, data: LabelledData, outputs: int, say: Say) -
         if report.errors:
             raise UserError(report.errors[0])
         shares = np.array(list(report.frequencies.values()))
-        # An output that is no class has no label, so its weight is never used.
+        # Outputs beyond the classes have no labels, so their weights are never used.
         return [*weights_from_shares(shares), *(0.0 for _ in range(outputs - len(shares)))]
     if len(chosen) != outputs:
-        raise UserError(f"loss.class_weights has {len(chosen)} weights for {outputs} outputs: give one each")
+        raise UserError(f"loss.class_weights has {len(chosen)} weights for {outputs} outputs: give one per output")
     return list(chosen)

@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step alone, so that a resumed run needs no state to go on exactly."""
+"""Learning rates as functions of the step alone, so that a run resumes exactly without any scheduler state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HALVED_AT = (51, 101, 131, 161, 191, 221, 251, 281)
 
 
 def cyclic(base: float, epoch: int, halved_at: tuple[int, ...] = _HALVED_AT) -> float:
-    """The authors' cyclic rule with warm restarts: the base in epoch 0, then from five times the base down, again and again.
+    """The authors' cyclic schedule with warm restarts: the base in epoch 0, then repeatedly from 5 times the base down.
 
     The base is halved at the epochs ``halved_at``. Paper, section 4.1; rounded to five digits as published.
     """
@@ -22,7 +22,7 @@ def cyclic(base: float, epoch: int, halved_at: tuple[int, ...] = _HALVED_AT) -> 
 
 
 def hybrid(base: float, epoch: int, epochs: int) -> float:
-    """The authors' rule for segmentation: cyclic without halving up to epoch 60, then linear to zero."""
+    """The authors' schedule for segmentation: cyclic without halving up to epoch 60, then linear to zero."""
     if epoch < HYBRID_SWITCH:
         return cyclic(base, epoch, ())
     return base * (1 - (epoch - HYBRID_SWITCH + 1) / (epochs - HYBRID_SWITCH + 1))
@@ -41,7 +41,7 @@ def cosine(base: float, position: float, epochs: int, final: float) -> float:
 def learning_rate(schedule: Schedule, base: float, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
     """The learning rate of every optimizer step, counted from 0.
 
-    ``cyclic`` and ``hybrid`` change once an epoch, as published; so does ``poly`` where ``per`` is ``epoch``.
+    ``cyclic`` and ``hybrid`` change once an epoch, as published; so do ``poly`` and ``cosine`` if ``per`` is ``epoch``.
     """
     warmup = schedule.warmup_epochs * steps_per_epoch
 

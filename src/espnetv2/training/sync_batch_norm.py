@@ -1,4 +1,4 @@
-"""Batch normalisation over all processes on a CPU, where torch has none."""
+"""Synchronised batch normalisation on the CPU, where torch has none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from espnetv2.training.processes import sum_over_processes
 
 
 class CPUSyncBatchNorm2d(nn.BatchNorm2d):
-    """Statistics of the whole batch, wherever its parts are; elsewhere the same as BatchNorm2d."""
+    """BatchNorm2d with statistics over the batches of all processes."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same."""
@@ -41,10 +41,10 @@ class CPUSyncBatchNorm2d(nn.BatchNorm2d):
 
 
 class CPULayerSync(LayerSync):
-    """Lightning's plug-in for it."""
+    """The Lightning plugin for it."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Make every BatchNorm2d of ``model`` one over all processes."""
+        """Synchronise every BatchNorm2d of ``model`` over all processes."""
         for module in model.modules():
             if type(module) is nn.BatchNorm2d:
                 object.__setattr__(module, "__class__", CPUSyncBatchNorm2d)
