@@ -69,10 +69,10 @@ def test_labels_are_compared_at_their_own_resolution(shapes_file: Path, tmp_path
 
 def test_a_mask_of_another_size_is_told(run: Run, shapes_file: Path, tmp_path: Path) -> None:
     make_shapes(tmp_path / "data")
-    Image.new("RGB", (32, 48)).save(tmp_path / "data/masks/val/3.png")
+    Image.new("RGB", (24, 48)).save(tmp_path / "data/masks/val/3.png")
     done = run("evaluate", shapes_file, "--data", tmp_path / "data", "--out", tmp_path / "out")
     assert done.code == 2
-    assert "3.png is 32x48, but its image is 48x32: make them the same size" in done.stderr
+    assert "3.png is 24x48, but its image is 48x32: make them the same size" in done.stderr
     Image.new("RGB", (48, 32)).save(tmp_path / "data/masks/val/3.png")
     done = run("evaluate", shapes_file, "--data", tmp_path / "data", "--out", tmp_path / "out", "--mask-scale", 0.5)
     assert "48x32, but its image is 48x32: with this mask scale, it must be 24x16" in done.stderr
