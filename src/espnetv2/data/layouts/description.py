@@ -71,7 +71,7 @@ def read_description(root: Path) -> Description:
     try:
         description = Description.model_validate(yaml.safe_load(read_text(path)))
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise UserError(f"{path}: {validation_message(error, Description.model_fields)}") from error
     count = len(description.classes)
