@@ -122,7 +122,7 @@ def test_ones_own_with_index_masks_and_numbers_of_its_own(tmp_path: Path) -> Non
         ("classes: [a, b]\npalette: [[0, 0, 0]]", "1 colours for 2 classes"),
         ("classes: [a, b]\npalette: [[0, 0, 0], [0, 0, 0]]", "the same colour"),
         ("classes: [a, b]\npalette: ['#00', '#11']", "is not a colour"),
-        ("classes: [", "is not valid YAML"),
+        ("classes: [", r"is not valid YAML: [^\n]+$"),
         ("palette: []", "classes: field required"),
     ],
 )
