@@ -73,12 +73,18 @@ def create_model(
     return load_model(checkpoint)
 
 
-def find_network(model: str | Path, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
-    """The network that a name or a checkpoint file stands for.
+def find_network(model: str | Path | Network, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
+    """The network that a name or a checkpoint file stands for, or the given one itself.
 
     Raises:
-        UserError: unknown model or weights.
+        UserError: unknown model or weights; a given model that is not trained, or whose description does not fit.
     """
+    if not isinstance(model, str | Path):
+        if weights is not None:
+            raise UserError(
+                "this model already has its weights: leave out weights, or give the model's name instead of the model"
+            )
+        return _trained(model)
     if weights is None:
         return load_model(resolve(model, weights_dir=weights_dir))
     return create_model(str(model), weights=weights, weights_dir=weights_dir)
@@ -99,7 +105,7 @@ def load_model(checkpoint: Checkpoint) -> Network:
     return model.eval()
 
 
-def trained_network(model: object) -> tuple[Network, ModelInfo]:
+def _trained(model: object) -> Network:
     """Check that something is a network of this package, with a description that fits its parameters.
 
     Raises:
@@ -117,7 +123,7 @@ def trained_network(model: object) -> tuple[Network, ModelInfo]:
             "this model has no trained weights: create it with weights=..., or with classes=... to train it yourself"
         )
     check_described("the network", model.state_dict(), model.info)
-    return model, model.info
+    return model
 
 
 def _for_classes(spec: ModelSpec, classes: Sequence[str], num_classes: int | None, checkpoint: Checkpoint | None) -> Network:

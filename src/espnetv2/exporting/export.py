@@ -15,7 +15,7 @@ from espnetv2.exporting.calibration import Calibration
 from espnetv2.exporting.formats import find_format, writer
 from espnetv2.exporting.target import check_target, file_size, keep
 from espnetv2.exporting.verification import Verification, verify
-from espnetv2.factory import find_network, trained_network
+from espnetv2.factory import find_network
 from espnetv2.files import results_folder
 from espnetv2.models.network import Network
 from espnetv2.preprocessing import check_size
@@ -109,12 +109,7 @@ def export(
 
 
 def _network(model: str | Path | Network, weights: str | Path | None, weights_dir: str | Path | None) -> Network:
-    if isinstance(model, str | Path):
-        network = find_network(model, weights, weights_dir)
-    elif weights is not None:
-        raise UserError("this model already has its weights: leave out weights, or give the model's name instead of the model")
-    else:
-        network, _ = trained_network(model)
+    network = find_network(model, weights, weights_dir)
     if network.training:
         raise UserError("the model is in training mode, in which its output depends on the batch: call model.eval() first")
     # A copy, since the given network may be on a GPU or in half precision.

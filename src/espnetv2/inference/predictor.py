@@ -84,18 +84,13 @@ class Predictor:
         else:
             import torch
 
-            from espnetv2.factory import find_network, trained_network
+            from espnetv2.factory import find_network
             from espnetv2.inference.network import NetworkEngine
 
-            if isinstance(model, str | Path):
-                network = find_network(model, weights, weights_dir)
-            elif weights is not None:
-                raise UserError(
-                    "this model already has its weights: leave out weights, or give the model's name instead of the model"
-                )
-            else:
+            network = find_network(model, weights, weights_dir)
+            if network is model:
                 # A copy: the caller may be training the model, and needs it unchanged and on its device.
-                network = copy.deepcopy(trained_network(model)[0])
+                network = copy.deepcopy(network)
             if threads is not None:
                 torch.set_num_threads(threads)
             self._engine = NetworkEngine(network, device, size, batch_size, backend if accelerate else "eager")

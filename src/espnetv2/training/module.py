@@ -88,6 +88,7 @@ class TrainingModule(pl.LightningModule):
         self.bad_step: Tensor | None = None
         self.steps_per_epoch = steps_per_epoch(len(train), recipe)
         self._train_data, self._val_data = train, val
+        self._fingerprint = fingerprint(train, val)
         self._rate = learning_rate(recipe.schedule, recipe.lr, recipe.epochs, self.steps_per_epoch)
         self._forward: Callable[[Tensor], Any] = self._outputs
         self._train_loader: DataLoader[Any] | None = None
@@ -270,7 +271,7 @@ class TrainingModule(pl.LightningModule):
             "precision": self.trainer.precision_plugin.state_dict(),
             "step": self.step,
             "pictures": len(self._train_data),
-            "data": fingerprint(self._train_data, self._val_data),
+            "data": self._fingerprint,
         }
 
     def restore_networks(self, kept: dict[str, Any]) -> None:

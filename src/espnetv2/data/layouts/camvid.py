@@ -23,5 +23,5 @@ def open_split(root: Path, split: str) -> SegmentationData:
     pictures = sorted(keyed(split_folder(root, split)).items())
     folder = split_folder(root, f"{split}annot")
     codec = index_codec(len(CAMVID.classes), ignore=(VOID, 255), hint="CamVid masks contain 0 to 10, and 11 for void")
-    labels, codec = described(root, CAMVID, codec)
+    labels, codec = described(root) or (CAMVID, codec)
     return SegmentationData("camvid", split, labels, pair(pictures, keyed(folder), folder), codec)

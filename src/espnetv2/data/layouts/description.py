@@ -87,10 +87,10 @@ def read_description(root: Path) -> Description:
     return description
 
 
-def described(root: Path, labels: Labels, codec: MaskCodec) -> tuple[Labels, MaskCodec]:
-    """The classes and mask codec of ``dataset.yaml`` if there is one, else those given."""
+def described(root: Path) -> tuple[Labels, MaskCodec] | None:
+    """The classes and mask codec of ``dataset.yaml``, or None if there is none."""
     if not (root / FILE).is_file():
-        return labels, codec
+        return None
     description = read_description(root)
     return description.labels(), description.codec()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from espnetv2.data.dataset import SegmentationData, file_blob
 from espnetv2.data.layouts.cityscapes import label_id_codec, train_id_codec
 from espnetv2.data.layouts.common import read_text
-from espnetv2.data.layouts.description import FILE, read_description
+from espnetv2.data.layouts.description import FILE, described
 from espnetv2.data.layouts.voc import voc_codec
 from espnetv2.data.masks import MaskCodec
 from espnetv2.errors import UserError, nearest
@@ -44,9 +44,8 @@ def open_split(root: Path, split: str) -> SegmentationData:
 
 
 def _classes(root: Path, mask: str) -> tuple[Labels, MaskCodec]:
-    if (root / FILE).is_file():
-        description = read_description(root)
-        return description.labels(), description.codec()
+    if (own := described(root)) is not None:
+        return own
     if "labelTrainIds" in mask:
         return CITYSCAPES, train_id_codec()
     if "labelIds" in mask:

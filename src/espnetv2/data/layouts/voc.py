@@ -7,7 +7,7 @@ from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData, file_blob
 from espnetv2.data.layouts.common import keyed, pair, read_text, split_folder
-from espnetv2.data.layouts.description import FILE, described
+from espnetv2.data.layouts.description import described
 from espnetv2.data.masks import MaskCodec, index_codec
 from espnetv2.errors import UserError, nearest
 from espnetv2.images import IMAGE_SUFFIXES
@@ -36,7 +36,7 @@ def open_split(root: Path, split: str) -> SegmentationData:
         raise UserError(f'no split "{split}": there is no file {path}' + (f"; {nearest(split, there)}" if there else ""))
     lines = [line.strip().replace("\\", "/") for line in read_text(path).splitlines() if line.strip()]
     folder = home / ("SegmentationClassAug" if split == AUGMENTED else "SegmentationClass")
-    labels, codec = described(home if (home / FILE).is_file() else root, VOC, voc_codec())
+    labels, codec = described(home) or described(root) or (VOC, voc_codec())
     # Some lists contain pairs of paths, others names.
     named = [_paths(home, line) for line in lines]
     if pairs := [(file_blob(found[0]), file_blob(found[1])) for found in named if found is not None]:
