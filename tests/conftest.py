@@ -17,6 +17,7 @@ from espnetv2.preprocessing import Preprocessing
 from espnetv2.weights.checkpoint import save_checkpoint
 from helpers import WEIGHTS, Outcome, Run
 from networks import trained_like
+from small_data import make_shapes
 
 
 def pytest_configure() -> None:
@@ -68,6 +69,12 @@ def classification_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "classification.safetensors"
     save_checkpoint(trained_like(spec.name, 7).state_dict(), info, path)
     return path
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small segmentation data set, which a test may change: each file of tests has its own."""
+    return make_shapes(tmp_path_factory.mktemp("shapes"))
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from espnetv2.exporting.export import export
 from espnetv2.factory import create_model
-from helpers import make_shapes, picture
+from helpers import picture
+from small_data import make_shapes
 
 PROGRAM = """
 import sys

@@ -10,7 +10,8 @@ from PIL import Image
 from espnetv2.data import check
 from espnetv2.data.check import check_split, contact_sheet
 from espnetv2.data.layouts import open_dataset
-from helpers import Run, make_folders, make_shapes, picture
+from helpers import Run, picture
+from small_data import make_folders, make_shapes
 
 
 def test_a_good_data_set(tmp_path: Path) -> None:

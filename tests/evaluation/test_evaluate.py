@@ -24,7 +24,8 @@ from espnetv2.metrics import SegmentationMetrics
 from espnetv2.models.registry import model_spec
 from espnetv2.preprocessing import Preprocessing
 from espnetv2.weights import save_checkpoint
-from helpers import SHAPE_CLASSES, SHAPE_COLOURS, Run, end_process, make_folders, make_shapes
+from helpers import Run, end_process
+from small_data import SHAPE_CLASSES, SHAPE_COLOURS, make_folders, make_shapes
 
 
 @pytest.fixture(scope="module")

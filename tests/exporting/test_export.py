@@ -28,7 +28,8 @@ from espnetv2.inference.results import ClassificationResult, SegmentationResult
 from espnetv2.models.network import Network
 from espnetv2.runtimes.description import Description
 from espnetv2.runtimes.runtime import open_runtime
-from helpers import SAMPLE, Run, make_folders, picture
+from helpers import SAMPLE, Run, picture
+from small_data import make_folders
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 

@@ -19,7 +19,8 @@ from espnetv2.runtimes.description import Description, Precision, read_descripti
 from espnetv2.runtimes.runtime import KINDS, open_runtime
 from espnetv2.runtimes.tensorrt import split_description, with_description
 from exports import check_round_trip, small_classification, small_segmentation
-from helpers import SAMPLE, Run, make_folders
+from helpers import SAMPLE, Run
+from small_data import make_folders
 
 NEW = ("executorch", "ncnn", "litert", "coreml", "tensorrt")
 

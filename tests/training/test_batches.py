@@ -12,7 +12,8 @@ from espnetv2.data.layouts import open_dataset
 from espnetv2.training.augmentation import OUTSIDE, vary_colour, vary_for_classification, vary_for_segmentation
 from espnetv2.training.batches import EpochBatches, Key, Share, TrainingSet, steps_per_epoch
 from espnetv2.training.recipe import Augmentation, Recipe, load_recipe
-from helpers import make_shapes, picture
+from helpers import picture
+from small_data import make_shapes
 
 
 def recipe(**changes: object) -> Recipe:

@@ -13,7 +13,7 @@ from espnetv2.training.folder import read_metrics
 from espnetv2.training.hardware import Hardware
 from espnetv2.training.recipe import load_recipe
 from espnetv2.training.run import train
-from helpers import SHAPE_CLASSES, make_shapes
+from small_data import SHAPE_CLASSES, make_shapes
 
 MODEL = "espnetv2_seg_s0_5"
 

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from espnetv2.data.dataset import ClassificationData
+from espnetv2.data.layouts import open_dataset
+from espnetv2.errors import UserError
+from helpers import picture
+from small_data import open_segmentation, write_shard
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_shards_for_classification(tmp_path: Path) -> None:
+    for number in range(2):
+        files = {}
+        for sample in range(3):
+            # What macOS puts beside a file.
+            files[f"._s{number}{sample}.jpg"] = b""
+            files[f"s{number}{sample}.jpg"] = encoded(picture(10 + sample, 8), "JPEG")
+            files[f"s{number}{sample}.cls"] = str(sample % 2).encode()
+        write_shard(tmp_path / f"train-{number:04d}.tar", files)
+    (tmp_path / "classes.json").write_text(json.dumps(["even", "odd"]))
+    data = open_dataset("auto", tmp_path, "train")
+    assert isinstance(data, ClassificationData)
+    assert (data.layout, len(data), data.labels.classes) == ("webdataset", 6, ("even", "odd"))
+    assert [label for _, label in data.items] == [0, 1, 0, 0, 1, 0]
+    assert data.items[5][0].picture().size == (12, 8)
+
+
+def test_shards_for_segmentation(tmp_path: Path) -> None:
+    mask = encoded(Image.fromarray(np.array([[0, 1], [255, 1]], np.uint8)), "PNG")
+    for kind in ("mask.png", "png"):
+        write_shard(tmp_path / "val" / "0.tar", {"x.jpg": encoded(picture(2, 2), "JPEG"), f"x.{kind}": mask})
+        (tmp_path / "dataset.yaml").write_text("classes: [a, b]\n")
+        data = open_segmentation("webdataset", tmp_path)
+        assert data.mask(0).tolist() == [[0, 1], [255, 1]]
+        assert data.pairs[0][0].picture().size == (2, 2)
+    (tmp_path / "val" / "0.tar").write_bytes(b"no shard")
+    with pytest.raises(UserError, match="damaged or not a tar file"):
+        open_dataset("webdataset", tmp_path, "val")
