@@ -21,6 +21,7 @@ def test_a_missing_package_crosses_processes() -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 5 bytes."), True),
         (RuntimeError("CUDA out of memory. Tried to allocate 5 GiB"), True),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (Exception("[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory for requested buffer of size 9"), True),
         (RuntimeError("something else"), False),
         (OSError(errno.ENOSPC, "No space left on device"), False),
     ],

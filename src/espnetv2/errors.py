@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-_NO_MEMORY = "not enough memory|out of memory|[Cc]an(no|')t allocate memory"
+_NO_MEMORY = "not enough memory|out of memory|[Cc]an(no|')t allocate memory|[Ff]ailed to allocate"
 
 
 class UserError(ValueError):
@@ -50,11 +50,11 @@ def kind_and_first_line(error: Exception) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, the system, or torch on a CPU or GPU ran out of memory."""
+    """Whether Python, the system, torch on a CPU or GPU, or another runtime ran out of memory."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    # torch raises plain RuntimeErrors.
-    return isinstance(error, RuntimeError) and re.search(_NO_MEMORY, str(error)) is not None
+    # torch raises plain RuntimeErrors, ONNX Runtime exceptions of its own.
+    return isinstance(error, Exception) and re.search(_NO_MEMORY, str(error)) is not None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

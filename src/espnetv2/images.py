@@ -157,8 +157,8 @@ def _narrow(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     return ((wide + 128) // 257).astype(np.uint8)
 
 
-def open_picture(content: bytes) -> Image.Image:
-    """Open with this project's limit on the number of pixels instead of Pillow's, which is a global.
+def open_picture(source: bytes | Path) -> Image.Image:
+    """Open a file, or its bytes, with this project's limit on the number of pixels instead of Pillow's, which is a global.
 
     Raises:
         PIL.UnidentifiedImageError: it is not an image.
@@ -168,7 +168,7 @@ def open_picture(content: bytes) -> Image.Image:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            picture = Image.open(io.BytesIO(content))
+            picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
         finally:
             Image.MAX_IMAGE_PIXELS = before
     if picture.width * picture.height > LARGEST_PIXELS:

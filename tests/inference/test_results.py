@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from espnetv2.errors import UserError
+from espnetv2.inference.ownership import save_png
 from espnetv2.inference.results import ClassificationResult, SegmentationResult
 from espnetv2.info import ModelInfo, generic_info
 from espnetv2.labels import CITYSCAPES, VOC
@@ -51,8 +52,25 @@ def test_only_results_are_written_over(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="was not written by this program"):
         result(class_map).save(tmp_path)
     target.unlink()
+    (tmp_path / "x_overlay.jpg").write_bytes(before)
+    with pytest.raises(UserError, match=r"x_overlay\.jpg already exists and was not written by this program"):
+        result(class_map).save(tmp_path)
+    (tmp_path / "x_overlay.jpg").unlink()
     for label_ids in (False, True, False):
         result(class_map).save(tmp_path, label_ids=label_ids)
+    classification = ClassificationResult("x.jpg", "x", picture(2, 1), ((0, 1.0),), info())
+    for frame in (None, 3):
+        (target,) = replace(classification, frame=frame).save(tmp_path)
+        assert replace(classification, frame=frame).save(tmp_path) == [target]
+    (tmp_path / "x.json").write_text('{"shapes": "of LabelMe"}')
+    with pytest.raises(UserError, match=r"x\.json already exists and was not written by this program"):
+        classification.save(tmp_path)
+
+
+def test_a_large_class_map_is_written_over(tmp_path: Path) -> None:
+    """Of more pixels than Pillow's own limit."""
+    save_png(Image.new("1", (20_000, 10_000)), tmp_path / "x.png")
+    result(np.array([[0, 10]], np.uint8)).save(tmp_path)
 
 
 def test_a_source_is_not_written_over(tmp_path: Path) -> None:

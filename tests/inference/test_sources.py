@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from espnetv2.errors import UserError
+from espnetv2.inference.ownership import save_jpeg, save_png
 from espnetv2.inference.sources import _request, open_sources
 from helpers import picture, served
 
@@ -34,8 +35,14 @@ def test_a_folder_is_searched_recursively_and_names_stay_apart(folder: Path) -> 
 
 
 def test_results_within_the_folder_are_left_out(folder: Path) -> None:
-    assert open_sources([folder], exclude=folder / "sub").count == 2
-    assert open_sources([folder], exclude=folder).count == 4
+    before = open_sources([folder]).count
+    for place in (folder, folder / "sub"):
+        save_png(picture(2, 2), place / "class_map.png")
+        save_jpeg(picture(2, 2), place / "class_map_overlay.jpg")
+    (folder / "clip_overlay.mp4").touch()
+    assert open_sources([folder], out=folder).count == before
+    assert open_sources([str(folder / "**/*[gG4]")], out=folder).count == before
+    assert open_sources([folder], out=folder / "sub").count == before + 2
 
 
 def test_globs_and_several_sources_in_order(folder: Path) -> None:

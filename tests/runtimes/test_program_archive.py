@@ -16,9 +16,10 @@ import torch
 
 from espnetv2.errors import UserError
 from espnetv2.exporting.export import export
+from espnetv2.models.network import Network
 from espnetv2.runtimes.program_archive import EXAMPLE, PROGRAM, checked_archive
 from espnetv2.runtimes.runtime import open_runtime
-from exports import small_segmentation
+from exports import check_round_trip, small_classification, small_segmentation
 
 WEIGHTS, CONSTANTS = "data/weights/model_weights_config.json", "data/constants/model_constants_config.json"
 Members = dict[str, bytes]
@@ -100,17 +101,50 @@ def operator(members: Members, made: Path) -> None:
     members[PROGRAM] = members[PROGRAM].replace(b"torch.ops.aten.sigmoid.default", b"torch.ops.profiler._record.default")
 
 
+def mapped_file(members: Members, made: Path) -> None:
+    """torch opens a file of this name for writing."""
+    arguments = [
+        {"name": "filename", "arg": {"as_string": made.name}, "kind": 1},
+        {"name": "shared", "arg": {"as_bool": True}, "kind": 1},
+        {"name": "size", "arg": {"as_int": 16}, "kind": 1},
+    ]
+
+    def change(program: Any) -> None:
+        node = next(node for node in program["graph_module"]["graph"]["nodes"] if "sigmoid" in node["target"])
+        node.update(target="torch.ops.aten.from_file.default", inputs=arguments)
+
+    members[PROGRAM] = edited(members[PROGRAM], change)
+
+
+def attribute(members: Members, made: Path) -> None:
+    del made
+    inside = b"torch.ops.aten.__class__.__init__.__builtins__.get"
+    members[PROGRAM] = members[PROGRAM].replace(b"torch.ops.aten.sigmoid.default", inside)
+
+
 def library(members: Members, made: Path) -> None:
     del made
     members["data/aotinductor/model/model.so"] = b"ELF"
 
 
-@pytest.mark.parametrize("harm", [pickled_weight, pickled_constant, guard, expression, name, operator, library])
+HARMS = [pickled_weight, pickled_constant, guard, expression, name, operator, mapped_file, attribute, library]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_what_would_run_is_refused(good: Path, tmp_path: Path, harm: Callable[[Members, Path], None]) -> None:
     path = rewritten(good, lambda members: harm(members, tmp_path / "made"))
     with pytest.raises(UserError, match=r"bad\.pt2 was refused, since it contains more than a network \(.*\): export it again"):
         open_runtime(path)
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("make", [small_segmentation, small_classification])
+def test_every_export_is_accepted(make: Callable[[], Network], tmp_path: Path) -> None:
+    network = make()
+    assert network.info is not None
+    reversed_channels = network.info.preprocessing.model_copy(update={"channels": "BGR"})
+    network.info = network.info.model_copy(update={"preprocessing": reversed_channels})
+    check_round_trip(network, tmp_path / "all.pt2", format="pt2", input="uint8", output="classes")
 
 
 def test_an_example_input_is_not_looked_at(good: Path, tmp_path: Path) -> None:

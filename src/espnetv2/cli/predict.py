@@ -52,7 +52,7 @@ def predict(
     from espnetv2.files import results_folder
     from espnetv2.inference.sources import open_sources
 
-    stream = open_sources(sources, exclude=out)
+    stream = open_sources(sources, out=out)
     if label_ids and stream.count is None:
         raise UserError("--label-ids is for images only: leave it out, or leave out videos and cameras")
     predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir, backend, accelerate=not no_accelerate)
@@ -119,9 +119,9 @@ class _Job:
         """Predict and write everything."""
         from espnetv2.inference.videos import VideoSink
 
-        with progress_bar(hidden=self.stream.count == 1) as progress, VideoSink(self.out) as videos:
+        with progress_bar(hidden=self.stream.count == 1) as progress, VideoSink(self.out, self._fail) as videos:
             task = progress.add_task("predicting", total=self.stream.count)
-            for result in self.predictor.run(self.stream, lambda source, error: self.failed.append((source, str(error)))):
+            for result in self.predictor.run(self.stream, self._fail):
                 if result.frame is not None and result.stem in self.stream.dropped:
                     continue
                 try:
@@ -150,6 +150,9 @@ class _Job:
             stderr().print(f"espnetv2: {len(self.failed)} of {total} could not be predicted", highlight=False)
             return 1 if self.count else 2
         return 0
+
+    def _fail(self, source: str, error: UserError) -> None:
+        self.failed.append((source, str(error)))
 
     def _give_up(self, result: Result, error: str) -> None:
         self.failed.append((result.source, error))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from espnetv2.errors import UserError, is_out_of_memory, kind_and_first_line
+from espnetv2.errors import UserError, first_line, is_out_of_memory, kind_and_first_line
 from espnetv2.inference.engine import ClassMap, Ranking
 from espnetv2.preprocessing import check_size
 from espnetv2.runtimes.description import LARGEST_SIDE, SMALLEST_DYNAMIC
@@ -29,7 +29,7 @@ class ExportedEngine:
         self, path: Path, device: str, size: tuple[int, int] | None, batch_size: int | None, threads: int | None
     ) -> None:
         if device not in ("auto", "cpu"):
-            raise UserError(f"device {device}: {path} is an exported file, which runs on the CPU: leave out device")
+            raise UserError(f"device {device}: {path} is an exported file, whose runtime chooses the device: leave out device")
         self._path = path
         self._runtime = open_runtime(path, threads=threads)
         description = self._runtime.description
@@ -54,18 +54,20 @@ class ExportedEngine:
         """Logits or classes of each input.
 
         Raises:
-            UserError: the file's output does not match its description.
+            UserError: the file cannot be run, or its output does not match its description.
+            MemoryError: the runtime has not enough memory.
         """
         images = np.stack(inputs)
         try:
             found = self._runtime(images)
         except Exception as error:
             if is_out_of_memory(error):
-                raise
+                raise MemoryError(first_line(error)) from error
             # Each runtime has exceptions of its own.
-            raise self._misdescribed(kind_and_first_line(error)) from error
+            raise UserError(f"{self._path} cannot be run ({kind_and_first_line(error)}): export it again") from error
         if not self._is_described(found, len(images)):
-            raise self._misdescribed(f"it returned {found.dtype} of shape {found.shape}")
+            returned = f"it returned {found.dtype} of shape {found.shape}"
+            raise UserError(f"{self._path} does not match its description ({returned}): export it again")
         return list(found)
 
     def _is_described(self, found: npt.NDArray[Any], count: int) -> bool:
@@ -75,9 +77,6 @@ class ExportedEngine:
             return found.shape == (count, self.info.outputs, *pixels) and found.dtype == np.float32
         in_range = found.size > 0 and int(found.min()) >= 0 and int(found.max()) < len(self.info.classes)
         return found.shape == (count, *pixels) and np.issubdtype(found.dtype, np.integer) and in_range
-
-    def _misdescribed(self, reason: str) -> UserError:
-        return UserError(f"{self._path} does not match its description ({reason}): export it again")
 
     def class_map(self, output: npt.NDArray[Any], size: tuple[int, int]) -> ClassMap:
         """Class of every pixel at ``size``: from interpolated logits, or from the nearest pixel of a class map."""

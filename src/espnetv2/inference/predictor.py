@@ -42,7 +42,7 @@ class Predictor:
         accelerate: run the network through ``espnetv2.accelerate``.
         backend: of ``espnetv2.accelerate``; without a GPU only ``auto`` and ``eager``.
         threads: CPU threads. By default torch's setting, or the choice of an exported file's runtime. Unless the model is an
-            exported file, this changes torch's setting for the whole process.
+            exported file other than ``.pt2``, this changes torch's setting for the whole process.
 
     Raises:
         UserError: unknown model, weights, device or backend; an invalid size, batch size, number of classes or of threads; a
@@ -78,8 +78,8 @@ class Predictor:
 
             if weights is not None:
                 raise UserError(f"{model} already contains its weights: leave out weights")
-            if backend != "auto":
-                raise UserError(f"{model} runs in its own runtime: leave out backend")
+            if backend != "auto" or not accelerate:
+                raise UserError(f"{model} runs in its own runtime: leave out backend and accelerate")
             self._engine = ExportedEngine(Path(model), device, size, batch_size, threads)
         else:
             import torch

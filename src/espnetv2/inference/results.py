@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from espnetv2.drawing import blend, percent, with_caption, with_legend
 from espnetv2.errors import UserError
 from espnetv2.files import atomic_path
+from espnetv2.inference.ownership import check_replaceable, save_jpeg, save_png
 from espnetv2.info import ModelInfo
 from espnetv2.labels import CITYSCAPES, CITYSCAPES_LABEL_IDS
 
 JPEG_LONGEST_SIDE = 65_500
-MARK, WRITER = "Software", "espnetv2"
-"""Text inside every class map, from which a later run knows that it may replace the file."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class SegmentationResult:
         class_map: index of each pixel's class, uint8 (uint16 beyond 256 classes), (H, W) as the source.
         info: classes and colours.
         frame: number within a video, else None.
-        fps: frames per second of that video.
+        fps: frames per second of that video; None for a camera, whose frames come as fast as they are predicted.
     """
 
     source: str
@@ -106,16 +103,14 @@ class SegmentationResult:
         """
         classes, overlay = self.outputs(folder)
         _spare(self.source, (classes, overlay))
-        if classes.exists() and not _is_ours(classes):
-            raise UserError(f"{classes} already exists and was not written by this program: choose another folder")
         image = self.label_ids() if label_ids else self.class_image()
         drawn = self.overlay()
         drawn.thumbnail((JPEG_LONGEST_SIDE, JPEG_LONGEST_SIDE))
         Path(folder).mkdir(parents=True, exist_ok=True)
         # Both are complete before either appears.
         with atomic_path(classes) as classes_file, atomic_path(overlay) as overlay_file:
-            image.save(classes_file, pnginfo=_mark())
-            drawn.save(overlay_file, quality=90)
+            save_png(image, classes_file)
+            save_jpeg(drawn, overlay_file)
         return [classes, overlay]
 
     def summary(self) -> str:
@@ -140,7 +135,7 @@ class ClassificationResult:
             a probability of NaN.
         info: class names.
         frame: number within a video, else None.
-        fps: frames per second of that video.
+        fps: frames per second of that video; None for a camera, whose frames come as fast as they are predicted.
     """
 
     source: str
@@ -170,7 +165,7 @@ class ClassificationResult:
         """Write ``<stem>.json``: the most probable classes and their probabilities; returns its path.
 
         Raises:
-            UserError: the source has that name.
+            UserError: the source or a file that is not a result of this program has that name.
         """
         (target,) = self.outputs(folder)
         _spare(self.source, (target,))
@@ -208,16 +203,4 @@ def _spare(source: str, targets: Iterable[Path]) -> None:
     for target in targets:
         if target.exists() and Path(source).exists() and target.samefile(source):
             raise UserError(f"{target} is one of the sources and would be overwritten: choose another folder")
-
-
-def _mark() -> PngInfo:
-    mark = PngInfo()
-    mark.add_text(MARK, WRITER)
-    return mark
-
-
-def _is_ours(path: Path) -> bool:
-    # A file that cannot be read as an image is not ours.
-    with suppress(OSError, ValueError), Image.open(path) as picture:
-        return picture.info.get(MARK) == WRITER
-    return False
+        check_replaceable(target)

@@ -21,6 +21,7 @@ from PIL import Image
 
 from espnetv2.errors import UserError
 from espnetv2.images import as_rgb, picture_from_array, pictures_in, read_picture
+from espnetv2.inference.ownership import is_ours
 from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
 
 Source: TypeAlias = str | Path | int | Image.Image | npt.NDArray[np.generic]
@@ -39,7 +40,7 @@ class Item:
         stem: file name of its outputs, without suffix.
         read: decodes it into 8-bit RGB; raises UserError if that is impossible.
         frame: its number within a video or camera stream, else None.
-        fps: frames per second of that stream.
+        fps: frames per second of that video; None for a camera.
     """
 
     source: str
@@ -61,7 +62,7 @@ class Stream:
     """Stems of videos whose remaining frames are to be skipped; may grow while the items are read."""
 
 
-def open_sources(sources: Sequence[Source], *, exclude: Path | None = None, first: int = 0) -> Stream:
+def open_sources(sources: Sequence[Source], *, out: Path | None = None, first: int = 0) -> Stream:
     """A stream of all ``sources``, in order.
 
     A source is an image's path, a folder (searched recursively), a glob, an http(s) URL, a video file, a camera's index,
@@ -69,13 +70,13 @@ def open_sources(sources: Sequence[Source], *, exclude: Path | None = None, firs
 
     Args:
         sources: at least one.
-        exclude: a folder to leave out of searches and globs: where results are written.
+        out: where results are written: those of an earlier run are left out of searches and globs.
         first: number of the first source, for naming images that have no name.
 
     Raises:
         UserError: a source does not exist, a folder or glob has no images, or an array is not an image.
     """
-    entries = [entry for number, source in enumerate(sources, first) for entry in _expand(source, number, exclude)]
+    entries = [entry for number, source in enumerate(sources, first) for entry in _expand(source, number, out)]
     paths = tuple(entry.path for entry in entries if entry.path is not None)
     streaming = any(entry.stream is not None for entry in entries)
     dropped: set[str] = set()
@@ -123,7 +124,7 @@ def _fail(error: UserError) -> Image.Image:
     raise error
 
 
-def _expand(source: Source, number: int, exclude: Path | None) -> list[_Entry]:
+def _expand(source: Source, number: int, out: Path | None) -> list[_Entry]:
     if isinstance(source, Image.Image):
         filename = getattr(source, "filename", None)
         stem = Path(filename).stem if filename else f"image{number}"
@@ -151,10 +152,10 @@ def _expand(source: Source, number: int, exclude: Path | None) -> list[_Entry]:
     if path.is_file():
         return [_file_entry(path)]
     if path.is_dir():
-        return [_file_entry(found) for found in _pictures_in(path, exclude)]
+        return [_file_entry(found) for found in _pictures_in(path, out)]
     if glob.has_magic(text):
         found = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if Path(match).is_file()]
-        matches = _without(found, exclude)
+        matches = _without_results(found, out)
         if not matches:
             raise UserError(f'no file matches "{text}": check the pattern')
         return [_file_entry(match) for match in matches]
@@ -185,10 +186,10 @@ def _url_entry(url: str) -> _Entry:
         raise UserError(f'"{url}" is not a valid URL ({error}): check it') from error
     name = Path(urllib.parse.unquote(parts.path))
     # The server's name becomes a file name here: not hidden, and without characters that file systems refuse.
-    stem = "".join(letter for letter in name.stem if letter.isprintable()).lstrip(".") or "download"
+    stem = "".join(letter for letter in name.stem if letter.isprintable() and letter not in '<>:"|?*\\').lstrip(".")
     if name.suffix.lower() in VIDEO_SUFFIXES:
-        return _Entry(url, stem, stream=request)
-    return _Entry(url, stem, lambda: read_picture(_download(request), url))
+        return _Entry(url, stem or "download", stream=request)
+    return _Entry(url, stem or "download", lambda: read_picture(_download(request), url))
 
 
 def _request(parts: urllib.parse.SplitResult) -> str:
@@ -198,17 +199,16 @@ def _request(parts: urllib.parse.SplitResult) -> str:
     return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
 
 
-def _without(paths: list[Path], exclude: Path | None) -> list[Path]:
-    """The paths that are not below ``exclude``."""
-    if exclude is None:
+def _without_results(paths: list[Path], out: Path | None) -> list[Path]:
+    """The paths without the results that an earlier run wrote into ``out``, which may be the sources' own folder."""
+    if out is None:
         return paths
-    left_out = exclude.resolve()
-    return [path for path in paths if left_out not in path.resolve().parents]
+    place = out.resolve()
+    return [path for path in paths if place not in path.resolve().parents or not is_ours(path)]
 
 
-def _pictures_in(folder: Path, exclude: Path | None) -> list[Path]:
-    found = pictures_in(folder)
-    kept = found if exclude is None or exclude.resolve() == folder.resolve() else _without(found, exclude)
+def _pictures_in(folder: Path, out: Path | None) -> list[Path]:
+    kept = _without_results(pictures_in(folder), out)
     if not kept:
         raise UserError(f'no images in the folder "{folder}": it needs files such as .jpg or .png')
     return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,9 @@ from espnetv2.files import atomic_path
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
 DEFAULT_FPS = 25.0
 HIGHEST_CAMERA = 999
+COMPLETE = 0.9
+"""Share of the announced frames that a complete video has: some containers only estimate their number."""
+log = logging.getLogger(__name__)
 
 
 def _opencv(purpose: str) -> ModuleType:
@@ -30,21 +34,25 @@ def _opencv(purpose: str) -> ModuleType:
     return cv2
 
 
-def read_frames(source: Path | int | str) -> Iterator[tuple[int, Image.Image, float]]:
+def read_frames(source: Path | int | str) -> Iterator[tuple[int, Image.Image, float | None]]:
     """Number, RGB image and frames per second of each frame of a video (path or URL) or a camera (index), in order.
+
+    A camera has no rate, since its frames come as fast as they are used. The log says if a video ends early.
 
     Raises:
         MissingPackageError: OpenCV is not installed.
         UserError: the file is not a video, or there is no such camera.
     """
-    kind = f"camera {source}" if isinstance(source, int) else f'the video "{source}"'
+    is_camera = isinstance(source, int)
+    kind = f"camera {source}" if is_camera else f'the video "{source}"'
     cv2 = _opencv(f"reading {kind}")
     if isinstance(source, int) and source > HIGHEST_CAMERA:
         raise UserError(f"there is no {kind}: cameras are counted from 0")
-    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+    capture = cv2.VideoCapture(source if is_camera else str(source))
     try:
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        fps = fps if 0 < fps < 1000 else DEFAULT_FPS
+        found_fps = capture.get(cv2.CAP_PROP_FPS)
+        fps = None if is_camera else found_fps if 0 < found_fps < 1000 else DEFAULT_FPS
+        expected = 0 if is_camera else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         number = 0
         while True:
             found, frame = capture.read()
@@ -53,28 +61,31 @@ def read_frames(source: Path | int | str) -> Iterator[tuple[int, Image.Image, fl
             yield number, Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1])), fps
             number += 1
         if number == 0:
-            fix = "check that one is connected" if isinstance(source, int) else "convert it to MP4"
+            fix = "check that one is connected" if is_camera else "convert it to MP4"
             raise UserError(f"{kind} gives no frames: {fix}")
+        if number < COMPLETE * expected:
+            log.warning("%s ends after %d of %d frames: it is damaged or incomplete", kind, number, expected)
     finally:
         capture.release()
 
 
 class VideoWriter:
-    """Write RGB frames of one size to an MP4 file, which appears only when the last one is written.
+    """Write RGB frames of one size to an MP4 file, which appears only when it is complete.
 
     Raises:
         MissingPackageError: OpenCV is not installed.
-        UserError: OpenCV cannot write such a video.
+        UserError: OpenCV cannot write such a video, or at the end: it could not be written completely.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
-        self._stack = ExitStack()
-        cv2 = _opencv("writing a video")
-        with self._stack as stack:
-            partial = stack.enter_context(atomic_path(path))
+        self._cv2 = cv2 = _opencv("writing a video")
+        self._path = path
+        self._count = 0
+        with ExitStack() as stack:
+            self._partial = stack.enter_context(atomic_path(path))
             # Most players refuse odd sides.
             self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
-            self._writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*"mp4v"), fps, self._size)
+            self._writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*"mp4v"), fps, self._size)
             if not self._writer.isOpened():
                 raise UserError(f"OpenCV cannot write {path} at {size[0]}x{size[1]}: choose smaller frames")
             self._stack = stack.pop_all()
@@ -83,10 +94,23 @@ class VideoWriter:
         """Append a frame, cropped or padded with black to the video's size."""
         canvas = frame if frame.size == self._size else frame.crop((0, 0, *self._size))
         self._writer.write(np.asarray(canvas)[:, :, ::-1])
+        self._count += 1
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._writer.release()
-        self._stack.__exit__(kind, error, trace)
+        with self._stack as stack:
+            if kind is None:
+                self._check_complete()
+            else:
+                stack.__exit__(kind, error, trace)
+
+    def _check_complete(self) -> None:
+        # OpenCV does not report a full disk.
+        capture = self._cv2.VideoCapture(str(self._partial))
+        written = int(capture.get(self._cv2.CAP_PROP_FRAME_COUNT))
+        capture.release()
+        if written != self._count:
+            raise UserError(f"{self._path} cannot be written completely: free some space, or choose another folder")

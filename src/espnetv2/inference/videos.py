@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from espnetv2.errors import UserError
+from espnetv2.inference.ownership import VIDEO_ENDING
 from espnetv2.inference.results import Result, SegmentationResult
 from espnetv2.inference.video import DEFAULT_FPS, VideoWriter
 
 
 class VideoSink:
-    """Writes each stream's overlays to ``<stem>_overlay.mp4`` in ``folder``; a context manager."""
+    """Writes each stream's overlays to ``<stem>_overlay.mp4`` in ``folder``; a context manager.
 
-    def __init__(self, folder: Path) -> None:
+    The recording of a camera plays as fast as it was made: each frame is repeated until the next one was there.
+
+    Args:
+        folder: for the videos.
+        on_error: called with a video's path if it cannot be written completely.
+    """
+
+    def __init__(self, folder: Path, on_error: Callable[[str, UserError], None]) -> None:
         self._folder = folder
+        self._on_error = on_error
         self._stack = ExitStack()
         self._path: Path | None = None
         self._writer: VideoWriter | None = None
+        self._is_camera = False
+        self._start = 0.0
+        self._written = 0
 
     def path(self, result: Result) -> Path:
         """The path of a frame's video."""
-        return self._folder / f"{result.stem}_overlay.mp4"
+        return self._folder / f"{result.stem}{VIDEO_ENDING}"
 
     def write(self, result: Result) -> Path:
-        """Append a frame's overlay; returns its video's path."""
+        """Append a frame's overlay; returns its video's path.
+
+        Raises:
+            UserError: the video cannot be written.
+        """
         path = self.path(result)
         overlay = result.overlay(all_classes=True) if isinstance(result, SegmentationResult) else result.overlay()
         if self._writer is None or path != self._path:
-            self._stack.close()
+            self._finish()
+            self._is_camera = result.fps is None
             self._writer = self._stack.enter_context(VideoWriter(path, overlay.size, result.fps or DEFAULT_FPS))
-            self._path = path
-        self._writer.write(overlay)
+            self._path, self._start, self._written = path, time.monotonic(), 0
+        due = int((time.monotonic() - self._start) * DEFAULT_FPS) + 1 if self._is_camera else self._written + 1
+        for _ in range(due - self._written):
+            self._writer.write(overlay)
+        self._written = due
         return path
 
     def __enter__(self) -> VideoSink:
@@ -39,7 +62,13 @@ class VideoSink:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         # A camera is stopped from the keyboard: what was recorded until then is a complete video.
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._stack.close()
+        if kind is None or (self._is_camera and issubclass(kind, KeyboardInterrupt)):
+            self._finish()
         else:
             self._stack.__exit__(kind, error, trace)
+
+    def _finish(self) -> None:
+        try:
+            self._stack.close()
+        except UserError as error:
+            self._on_error(str(self._path), error)

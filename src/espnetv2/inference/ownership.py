@@ -1,0 +1,62 @@
+"""Mark the files that predictions are written to, so that a later run replaces those and no others."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from espnetv2.errors import UserError
+from espnetv2.images import open_picture
+from espnetv2.inference.video import VIDEO_SUFFIXES
+
+VIDEO_ENDING = "_overlay.mp4"
+WRITER = "espnetv2"
+_PNG_KEY = "Software"
+_JSON_KEYS = {"source", "width", "height", "top"}
+
+
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Write a PNG that ``is_ours`` recognises."""
+    mark = PngInfo()
+    mark.add_text(_PNG_KEY, WRITER)
+    picture.save(path, pnginfo=mark)
+
+
+def save_jpeg(picture: Image.Image, path: Path) -> None:
+    """Write a JPEG that ``is_ours`` recognises."""
+    picture.save(path, quality=90, comment=WRITER)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether this program wrote the file: a class map, an overlay, or the JSON of a classification.
+
+    OpenCV cannot mark a video, which is recognised by its name.
+    """
+    # What cannot be read, in whatever way, is not ours.
+    with suppress(Exception):
+        if path.suffix in VIDEO_SUFFIXES:
+            return path.name.endswith(VIDEO_ENDING)
+        if path.suffix == ".json":
+            return _is_classification(json.loads(path.read_text(encoding="utf-8")))
+        with open_picture(path) as picture:
+            return picture.info.get(_PNG_KEY) == WRITER or picture.info.get("comment") == WRITER.encode()
+    return False
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to replace a file that this program did not write.
+
+    Raises:
+        UserError: there is such a file.
+    """
+    if path.exists() and not is_ours(path):
+        raise UserError(f"{path} already exists and was not written by this program: choose another folder")
+
+
+def _is_classification(content: Any) -> bool:
+    return isinstance(content, dict) and content.keys() - {"frame"} == _JSON_KEYS
