@@ -79,14 +79,15 @@ def test_who_can_be_run_by_what(tmp_path: Path) -> None:
     }
 
 
-def test_the_given_exporter_writes_own_networks_once(tmp_path: Path) -> None:
+def test_own_networks_are_exported_once_as_for_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def convert(network: Network, output: str, shape: tuple[int, int, int, int], path: Path) -> None:
         calls.append((type(network).__name__, output, shape, network.training))
         path.write_bytes(b"onnx")
 
-    given = dataclasses.replace(subject("espnetv2_seg_s0_5", tmp_path), convert=convert)
+    monkeypatch.setattr("espnetv2.exporting.onnx.convert", convert)
+    given = subject("espnetv2_seg_s0_5", tmp_path)
     assert given.exported() == given.exported()
     assert given.exported().read_bytes() == b"onnx"
     assert calls == [("SegmentationModel", "classes", (2, 3, 48, 80), False)]

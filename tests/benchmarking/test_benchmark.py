@@ -227,6 +227,7 @@ def test_file_backends_are_given_a_file_that_memory_is_measured_with(monkeypatch
         return MEMORY
 
     monkeypatch.setitem(BACKENDS, "filed", Backend(on_file, ("cpu",), lambda _: True, file=True))
+    monkeypatch.setattr("espnetv2.exporting.onnx.convert", export)
     monkeypatch.setattr(preparation, "measure_memory", remember)
     report = espnetv2.benchmark(
         ["espnetv2_s0_5"],
@@ -234,7 +235,6 @@ def test_file_backends_are_given_a_file_that_memory_is_measured_with(monkeypatch
         backends=["filed"],
         device="cpu",
         rounds=1,
-        convert=export,
     )
     assert [row.backend for row in report.rows] == ["filed"]
     (request,) = requests

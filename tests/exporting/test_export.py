@@ -29,6 +29,7 @@ from espnetv2.inference.results import ClassificationResult, SegmentationResult
 from espnetv2.models.network import Network
 from espnetv2.runtimes.description import Description
 from espnetv2.runtimes.runtime import open_runtime
+from exports import small_classification
 from helpers import SAMPLE, Run, picture
 from small_data import make_folders
 
@@ -120,7 +121,7 @@ def test_half_and_eight_bits(
     format: str, network: Network, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A network that has learnt nothing has logits all alike, which eight bits cannot tell apart.
-    monkeypatch.setitem(verification.TOLERANCES, "int8", verification.Tolerance(10.0, 0.0))
+    monkeypatch.setitem(verification.TOLERANCES, "int8", verification.Tolerance(10.0, 0.0, 0.0))
     sizes = {}
     for precision in ("fp32", "fp16", "int8"):
         folder = tmp_path / precision
@@ -192,6 +193,32 @@ def test_what_is_no_number_is_not_verified(network: Network) -> None:
 
     with pytest.raises(UserError, match="logits differ by nan of the largest"):
         verification.verify(network, Broken(), None)
+
+
+def test_a_near_tie_between_classes_is_no_mistake() -> None:
+    network = small_classification()
+    assert network.info is not None
+    description = Description(info=network.info, format="onnx", version="1", precision="int8")
+
+    class Swapping:
+        """Prefers the class of a rank, by a little."""
+
+        def __init__(self, rank: int) -> None:
+            self.description = description
+            self.rank = rank
+
+        def __call__(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            found: npt.NDArray[Any] = network(torch.from_numpy(images)).detach().numpy()
+            found[0, np.argsort(-found[0])[self.rank]] = found.max() + 1e-6
+            return found
+
+    with torch.no_grad():
+        network.classifier.weight.mul_(0.0)
+        network.classifier.bias.copy_(torch.tensor([0.0, 1.0, 4.9, 0.0, 5.0, 0.0, 0.0]))
+    for rank, agreement in ((0, 1.0), (1, 0.0)):
+        assert verification.verify(network, Swapping(rank), None).agreement == agreement
+    with pytest.raises(UserError, match=r"0\.00 % of the classes agree"):
+        verification.verify(network, Swapping(2), None)
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(network: Network, tmp_path: Path) -> None:

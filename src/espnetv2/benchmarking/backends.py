@@ -6,23 +6,16 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from espnetv2.acceleration.inference import accelerate
 from espnetv2.benchmarking.contenders import Contender, Graph
 from espnetv2.benchmarking.runtimes import FILE_RUNS, gpu_run
 from espnetv2.benchmarking.timing import Run
 from espnetv2.errors import MissingPackageError, UserError, nearest
-
-if TYPE_CHECKING:
-    from espnetv2.acceleration.inference import Output
-    from espnetv2.models.network import Network
-
-Convert = Callable[["Network", "Output", tuple[int, int, int, int], Path], None]
-"""Writes an ONNX file of a network: float32 images of that shape in, logits or the class map out."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +28,6 @@ class Subject:
     threads: int
     folder: Path
     """Where exported files go."""
-    convert: Convert | None = None
-    """Exporter for networks of this package; by default torch's own."""
 
     @property
     def device(self) -> torch.device:
@@ -50,16 +41,22 @@ class Subject:
         return copy.deepcopy(self.contender.graph).to(self.device)
 
     def exported(self) -> Path:
-        """The file, exported once."""
+        """The file, exported once: networks of this package as ``espnetv2 export`` does it, others by torch itself."""
         if self.contender.file is not None:
             return self.contender.file
         path = self.folder / "network.onnx"
         if not path.is_file():
             shape = (self.image.shape[0], 3, *self.contender.size)
-            if self.convert is not None and self.contender.own is not None:
-                self.convert(self.contender.own, self.contender.output, shape, path)
-            else:
-                export_plainly(self.graph().cpu(), shape, path)
+            try:
+                if self.contender.own is not None:
+                    from espnetv2.exporting.onnx import convert
+
+                    convert(self.contender.own, self.contender.output, shape, path)
+                else:
+                    graph = self.graph().cpu().eval()
+                    torch.onnx.export(graph, (torch.zeros(shape),), path, dynamo=True, opset_version=18, verbose=False)
+            except ImportError as error:
+                raise MissingPackageError("onnx or onnxscript", "export", "exporting to ONNX") from error
         return path
 
 
@@ -87,18 +84,6 @@ def find_backend(name: str, device: torch.device) -> Backend:
     if device.type not in backend.devices:
         raise UserError(f"{name} is for {' and '.join(backend.devices)}, but the device is {device.type}")
     return backend
-
-
-def export_plainly(graph: nn.Module, shape: tuple[int, int, int, int], path: Path) -> None:
-    """Write an ONNX file with torch's own exporter.
-
-    Raises:
-        MissingPackageError: ``onnx`` or ``onnxscript`` is not installed.
-    """
-    try:
-        torch.onnx.export(graph.eval(), (torch.zeros(shape),), path, dynamo=True, opset_version=18, verbose=False)
-    except ImportError as error:
-        raise MissingPackageError("onnx or onnxscript", "export", "exporting to ONNX") from error
 
 
 def _eager(subject: Subject) -> Run:

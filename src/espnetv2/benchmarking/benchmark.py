@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from espnetv2.acceleration.gpu.exact import without_tf32
-from espnetv2.benchmarking.backends import Convert
 from espnetv2.benchmarking.energy import ROUNDS as ENERGY_ROUNDS
 from espnetv2.benchmarking.energy import EnergyUnavailableError, find_counter, idle_power, measure_energy
 from espnetv2.benchmarking.machine import describe, usable_cores, watch
@@ -33,7 +32,6 @@ def benchmark(
     device: str = "auto",
     rounds: int = ROUNDS,
     weights_dir: str | Path | None = None,
-    convert: Convert | None = None,
     progress: Progress = lambda *_: None,
 ) -> Report:
     """Measure cost, speed, memory and energy of networks on backends.
@@ -52,7 +50,6 @@ def benchmark(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         rounds: turns of each row.
         weights_dir: folder that is searched first for released weights.
-        convert: writes the ONNX files of this package's networks instead of torch's own exporter.
         progress: called with the progress.
 
     Raises:
@@ -63,7 +60,7 @@ def benchmark(
     watch()
     with tempfile.TemporaryDirectory() as folder, _settings(cores):
         released = None if weights_dir is None else str(weights_dir)
-        lineup = Lineup(Conditions(where, cores, size, batch, released, convert, Path(folder)))
+        lineup = Lineup(Conditions(where, cores, size, batch, released, Path(folder)))
         lineup.prepare([*models, *against], backends, progress)
         before = watch()
         times = _timed(lineup.entries, rounds, progress)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from espnetv2.benchmarking.agreement import Array, as_array, check_answer
-from espnetv2.benchmarking.backends import BACKENDS, Backend, Convert, Subject, find_backend
+from espnetv2.benchmarking.backends import BACKENDS, Backend, Subject, find_backend
 from espnetv2.benchmarking.contenders import Contender, find_contender, random_image, settled
 from espnetv2.benchmarking.costs import costs
 from espnetv2.benchmarking.memory import Request, measure_memory
@@ -47,7 +47,6 @@ class Conditions:
     size: tuple[int, int] | None
     batch: int
     weights_dir: str | None
-    convert: Convert | None
     folder: Path
 
 
@@ -144,7 +143,7 @@ class _Candidate:
         image = random_image(conditions.batch, contender.size)
         wanted, checked = _reference(contender, image)
         folder = Path(tempfile.mkdtemp(dir=conditions.folder))
-        subject = Subject(contender, image.to(conditions.device), conditions.threads, folder, conditions.convert)
+        subject = Subject(contender, image.to(conditions.device), conditions.threads, folder)
         return cls(contender, subject, wanted, checked, costs(contender))
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from espnetv2.models.registry import Task
 
-Answer = Literal["logits", "class map"]
+Answer = Literal["logits", "class map", "class"]
 Metric = Literal["top1", "miou"]
 
 

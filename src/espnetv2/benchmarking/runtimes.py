@@ -47,13 +47,13 @@ def read_signature(path: Path, size: tuple[int, int] | None, batch: int) -> Sign
     shape, kind, answer = _onnx_shapes(path) if path.suffix.lower() == ".onnx" else _openvino_shapes(path)
     if len(shape) != 4 or shape[1] not in (3, None) or kind not in FLOAT32:
         raise UserError(f"it takes {kind} {shape}, but the benchmark gives float32 images (N, 3, H, W)")
-    task: Task = "classification" if answer == 2 else "segmentation"
+    task: Task = "classification" if answer <= 2 else "segmentation"
     default = (224, 224) if task == "classification" else (512, 1024)
     wanted = (batch, *(size or (shape[2] or default[0], shape[3] or default[1])))
     for fixed, asked, what in zip((shape[0], shape[2], shape[3]), wanted, ("batch", "height", "width"), strict=True):
         if fixed not in (None, asked):
             raise UserError(f"it is fixed to {what} {fixed} and cannot take {asked}: use the fixed value, or export it again")
-    return Signature(wanted[1:], task, "logits" if answer in (2, 4) else "class map")
+    return Signature(wanted[1:], task, "logits" if answer in (2, 4) else "class" if answer == 1 else "class map")
 
 
 def plain_onnx_run(path: Path, image: Image) -> Run:

@@ -10,14 +10,12 @@ import typer
 
 from espnetv2.cli import options
 from espnetv2.cli.output import print_json, progress_bar, stderr, stdout
-from espnetv2.errors import MissingPackageError, UserError
+from espnetv2.errors import UserError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from espnetv2.acceleration.inference import Output
     from espnetv2.benchmarking.report import Report
-    from espnetv2.models.network import Network
 
 
 def benchmark(
@@ -95,21 +93,11 @@ def benchmark(
                 device=device,
                 rounds=rounds,
                 weights_dir=weights_dir,
-                convert=_convert,
                 progress=_Stages(bar),
             )
         _print(report, json=json, markdown=markdown)
         complete = not report.refused and _drawn(report, paths)
     return (0 if complete else 1) if report.rows else 2
-
-
-def _convert(network: Network, output: Output, shape: tuple[int, int, int, int], path: Path) -> None:
-    """Convert a network of this package for other runtimes, as `espnetv2 export` does."""
-    try:
-        from espnetv2.exporting.onnx import convert
-    except ImportError as error:
-        raise MissingPackageError("onnx or onnxscript", "export", "exporting to ONNX") from error
-    convert(network, output, shape, path)
 
 
 class _Stages:

@@ -33,17 +33,24 @@ class Calibration:
         paths = pictures_in(folder)
         if not paths:
             raise UserError(f'calibrate: no images below "{folder}": it needs files such as .jpg or .png')
-        self._paths = paths[:: -(-len(paths) // MOST_PICTURES)]
+        self._paths = _spread(paths, MOST_PICTURES)
         self._description = description
         # So that an unreadable folder is noticed before any work.
         read_picture(self._paths[0])
 
-    def pictures(self, most: int | None = None) -> Iterator[Image.Image]:
-        """The images themselves, or the first ``most``."""
-        for path in self._paths[:most]:
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def pictures(self, most: int = MOST_PICTURES) -> Iterator[Image.Image]:
+        """The images themselves, at most ``most``, evenly spread."""
+        for path in _spread(self._paths, most):
             yield read_picture(path)
 
     def inputs(self) -> Iterator[npt.NDArray[Any]]:
         """Each as a batch of one."""
         for picture in self.pictures():
             yield self._description.prepare(picture)[None]
+
+
+def _spread(paths: list[Path], most: int) -> list[Path]:
+    return paths[:: max(1, -(-len(paths) // most))]

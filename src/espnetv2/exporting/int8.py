@@ -44,7 +44,8 @@ def quantised(model: Any, calibration: Calibration) -> Any:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": PERCENTILE, "QuantizeBias": False},
+            # One image at a time: the activations of all of them would take gigabytes.
+            extra_options={"CalibPercentile": PERCENTILE, "QuantizeBias": False, "CalibStridedMinMax": 1},
         )
         made = onnx.load(target)
     halve_weights(made)
@@ -58,13 +59,24 @@ def _stays_in_float(name: str, weight: tuple[int, int, int, int]) -> bool:
 
 
 class _Reader:
-    """Feeds images to ONNX Runtime's calibration."""
+    """Feeds images to ONNX Runtime's calibration, which asks for them in groups."""
 
     def __init__(self, name: str, calibration: Calibration) -> None:
         self._name = name
+        self._count = len(calibration)
         self._inputs: Iterator[Any] = calibration.inputs()
+        self._left = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Begin a group; the groups are in order."""
+        self._left = end_index - start_index
 
     def get_next(self) -> Any:
-        """The next batch, or None at the end."""
-        images = next(self._inputs, None)
-        return None if images is None else {self._name: images}
+        """The next batch, or None at the end of the group."""
+        if self._left == 0:
+            return None
+        self._left -= 1
+        return {self._name: next(self._inputs)}
