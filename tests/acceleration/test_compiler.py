@@ -68,11 +68,20 @@ def test_a_damaged_build_is_built_anew(empty_cache: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="other systems have no such rights")
 def test_a_folder_that_others_can_write_to_is_not_trusted(empty_cache: Path) -> None:
-    kernels()
-    kernels.cache_clear()
-    empty_cache.chmod(0o777)
-    with pytest.raises(KernelsUnavailableError, match="can be written by others: remove it"):
+    before = os.umask(0)
+    try:
         kernels()
+    finally:
+        os.umask(before)
+    (built,) = empty_cache.glob("*.so")
+    for place, mode in ((empty_cache, 0o777), (empty_cache, 0o770), (built, 0o775)):
+        usual = place.stat().st_mode
+        place.chmod(mode)
+        kernels.cache_clear()
+        with pytest.raises(KernelsUnavailableError, match="can be written by others: remove it"):
+            kernels()
+        place.chmod(usual)
+    kernels()
 
 
 @pytest.mark.usefixtures("no_home")

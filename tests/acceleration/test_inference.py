@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
 
 import espnetv2
 from espnetv2.acceleration import compiler
 from espnetv2.acceleration.inference import AcceleratedModel
 from espnetv2.acceleration.plans.networks import build_plan
 from espnetv2.acceleration.plans.plan import Plan
+from espnetv2.acceleration.training import accelerate_training
 from espnetv2.errors import UserError
 from espnetv2.images import read_picture
 from espnetv2.labels import CITYSCAPES
@@ -203,6 +206,36 @@ def test_a_traced_network_is_the_plain_one() -> None:
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(fast, image)  # type: ignore[no-untyped-call]
         assert farthest(traced(other), model(other)) < 1e-5
+
+
+def test_what_transforms_the_network_sees_its_operators() -> None:
+    model = trained_like("espnetv2_s0_5")
+    fast, image = espnetv2.accelerate(model), torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert farthest(make_fx(fast)(image)(2 * image), model(2 * image)) < 1e-5
+        assert farthest(torch.vmap(fast)(image[None])[0], model(image)) < 1e-5
+        with FlopCounterMode(display=False) as counter:
+            fast(image)
+    assert counter.get_total_flops() > 1e6
+
+
+def test_the_gradient_of_an_image() -> None:
+    model = trained_like("espnetv2_s0_5")
+    images = [torch.ones(1, 3, 32, 32, requires_grad=True) for _ in range(2)]
+    for network, image in zip((espnetv2.accelerate(model), model), images, strict=True):
+        network(image)[0, 3].backward()
+    assert torch.equal(images[0].grad, images[1].grad)
+
+
+def test_a_network_that_was_trained_with_kernels() -> None:
+    model = trained_like("espnetv2_seg_s0_5")
+    accelerate_training(model)
+    fast, image = espnetv2.accelerate(model), torch.randn(1, 3, 40, 50)
+    assert fast.reason is None
+    assert not any("training" in type(layer).__module__ for layer in fast.plain.modules())
+    assert any("training" in type(layer).__module__ for layer in model.modules())
+    with torch.no_grad():
+        assert farthest(fast(image), model(image)) < 1e-5
 
 
 def test_weights_that_arrive_while_a_plan_is_made_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from espnetv2.acceleration import operators
 from espnetv2.acceleration.bands import Band, Scale, bilinear, pooling
@@ -264,6 +265,19 @@ def test_what_the_kernels_do_not_take() -> None:
     assert not operators.usable(good.to("meta"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not operators.usable(good)
+    with FlopCounterMode(display=False):
+        assert not operators.usable(good)
+    assert torch.vmap(lambda x: x + operators.usable(x))(good).sum() == 0
+
+
+def test_another_default_device() -> None:
+    logits, weight = torch.randn(1, 3, 5, 7), torch.randn(8, 2, 1, 1)
+    target = torch.zeros(1, 5, 7, dtype=torch.int64)
+    x = torch.randn(1, 8, 5, 7)
+    wanted = operators.soft_overlap(logits, target, 255), operators.pointwise(x, weight, 4)
+    with torch.device("meta"):
+        found = operators.soft_overlap(logits, target, 255), operators.pointwise(x, weight, 4)
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
 
 
 def test_a_band_is_its_matrix() -> None:

@@ -38,5 +38,6 @@ def test_the_residual_is_there_where_channels_agree() -> None:
 
 
 def test_channels_must_be_divisible_by_the_branches() -> None:
-    with pytest.raises(UserError, match="divisible by 4, not 6 -> 16"):
-        EESP(6, 16, receptive_field=9)
+    for channels in ((6, 16), (16, 24)):
+        with pytest.raises(UserError, match="a multiple of 4 input and of 16 output channels, not {} -> {}".format(*channels)):
+            EESP(*channels, receptive_field=9)

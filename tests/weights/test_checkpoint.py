@@ -86,9 +86,10 @@ def test_scalars_of_numpy_1_are_harmless(tmp_path: Path) -> None:
 
 def test_a_parameter_that_is_larger_than_the_file_is_refused(tmp_path: Path) -> None:
     own = state("espnetv2_s0_5", 2)
-    torch.save(own | {"classifier.weight": torch.zeros(1).half().expand(10**9, 1024)}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r'refused: its parameter "classifier.weight" is larger than its stored data'):
-        load_checkpoint(tmp_path / "x.pth")
+    for weight in (torch.zeros(1).half().expand(10**9, 1024), torch.empty(10**9, 1024, device="meta")):
+        torch.save(own | {"classifier.weight": weight}, tmp_path / "x.pth")
+        with pytest.raises(UserError, match=r'its parameter "classifier.weight" has fewer stored values than its shape'):
+            load_checkpoint(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("change", [{"palette": [[300, -1, 0]] * 19}, {"mean": [float("nan")] * 3}])
@@ -98,6 +99,12 @@ def test_a_description_out_of_range_is_refused(segmentation_file: Path, tmp_path
         described = json.loads(file.metadata()["espnetv2"])
     (described["preprocessing"] if "mean" in change else described).update(change)
     save_file(tensors, tmp_path / "x.safetensors", metadata={"espnetv2": json.dumps(described)})
+    with pytest.raises(UserError, match=r"the description inside .* is damaged"):
+        load_checkpoint(tmp_path / "x.safetensors")
+
+
+def test_a_description_without_end_is_refused(segmentation_file: Path, tmp_path: Path) -> None:
+    save_file(load_file(segmentation_file), tmp_path / "x.safetensors", metadata={"espnetv2": "[" * 200_000})
     with pytest.raises(UserError, match=r"the description inside .* is damaged"):
         load_checkpoint(tmp_path / "x.safetensors")
 

@@ -44,6 +44,7 @@ def kernels() -> ctypes.CDLL:
     sources = _sources()
     try:
         path = cache_folder() / f"kernels-{_fingerprint(compiler, sources)}.so"
+        _make_folder(path.parent)
         if not _is_whole(path):
             log.info("building the kernels for this processor, once (a few seconds): %s", path)
             _build(compiler, sources, path)
@@ -121,28 +122,36 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _refuse_strangers(path: Path) -> None:
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise KernelsUnavailableError(f"the kernels cannot be stored in {folder} ({error.strerror})") from error
+    _refuse_strangers(folder)
+
+
+def _refuse_strangers(place: Path) -> None:
     """Check that nobody else can have put code there."""
     if not hasattr(os, "geteuid"):
         return
-    for place in (path.parent, path):
-        found = place.stat()
-        if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
-            raise KernelsUnavailableError(
-                f"{place} belongs to or can be written by others: remove it, and it will be created again"
-            )
+    found = place.stat()
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
+        raise KernelsUnavailableError(
+            f"{place} belongs to or can be written by others: remove it, and it will be created again"
+        )
 
 
 def _build(compiler: list[str], sources: dict[str, str], path: Path) -> None:
     import tempfile
 
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder, atomic_path(path) as partial:
             for name, text in sources.items():
                 (Path(folder) / name).write_text(text, "utf-8")
             files = [str(Path(folder) / name) for name in sources if name.endswith(".c")]
             _run([*compiler, *_FLAGS, _target(), *files, "-o", str(partial), "-lm"], "building the kernels")
+            # Whatever the user's umask is.
+            partial.chmod(0o755)
         with atomic_path(_digest_of(path)) as partial:
             partial.write_text(hashlib.sha256(path.read_bytes()).hexdigest(), "ascii")
     except OSError as error:

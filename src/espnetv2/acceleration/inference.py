@@ -19,7 +19,7 @@ from espnetv2.acceleration.operators import is_traced
 from espnetv2.acceleration.plans.networks import build_plan, outputs
 from espnetv2.acceleration.plans.packing import Packed
 from espnetv2.acceleration.plans.plan import Plan
-from espnetv2.acceleration.structure import change
+from espnetv2.acceleration.structure import change, with_usual_layers
 from espnetv2.errors import UserError
 from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.decoders.pyramid import PyramidDecoder
@@ -53,10 +53,10 @@ class AcceleratedModel(nn.Module):
     def __init__(self, model: Network, output: Output, backend: Backend = "auto") -> None:
         super().__init__()
         self.backend = backend
-        self.plain = copy.deepcopy(model).requires_grad_(False)
+        self.plain = with_usual_layers(copy.deepcopy(model)).requires_grad_(False)
         self.output = output
         self.info: ModelInfo | None = model.info
-        self._change = change(model) if _has_kernels(model) else None
+        self._change = change(self.plain) if _has_kernels(model) else None
         self.num_classes = outputs(model) if _has_kernels(model) and self._change is None else model.num_classes
         self.winners = min(self.num_classes, len(model.info.classes)) if model.info is not None else self.num_classes
         self._forget()
@@ -113,7 +113,7 @@ class AcceleratedModel(nn.Module):
         return answer
 
     def train(self, mode: bool = True) -> AcceleratedModel:
-        """As for any module; in training mode the plain network runs, and learns."""
+        """As for any module; in training mode the plain network runs, and only its running statistics change."""
         self._forget()
         return super().train(mode)
 
@@ -147,7 +147,9 @@ class AcceleratedModel(nn.Module):
 
                 segments = self.output == "classes" and isinstance(self.plain, SegmentationModel)
                 winners = self.winners if segments and self.winners <= MOST_IN_A_BYTE else None
-                self._engine = Engine(self.plain, self.backend, self._answer, winners)
+                # Returned from here: another thread may forget it at any time.
+                engine = self._engine = Engine(self.plain, self.backend, self._answer, winners)
+                return engine
             return self._engine
 
     def plan(self, height: int, width: int, pictures: int = 1) -> Plan:
@@ -171,7 +173,6 @@ class AcceleratedModel(nn.Module):
             plans.popitem(last=False)
         return found
 
-    @torch.no_grad()
     def _plainly(self, image: Tensor) -> Tensor:
         return self._answer(self.plain(image))
 
@@ -179,8 +180,9 @@ class AcceleratedModel(nn.Module):
 def accelerate(model: Network, *, output: Output = "logits", backend: Backend = "auto") -> AcceleratedModel:
     """The same function as ``model``, several times faster, for inference only.
 
-    The result holds a copy of the weights: later changes to ``model`` do not affect it. It may be moved to another device or
-    type, where it continues with what is fastest there.
+    The result holds a copy of the weights: later changes to ``model`` do not affect it. Load others with ``load_state_dict``;
+    parameters changed in place, or given by ``torch.func.functional_call``, are not seen. It may be moved to another device or
+    type, where it continues with what is fastest there. An image that requires gradients runs through the plain network.
 
     On a CPU, kernels are compiled on first use on a machine, which takes seconds and is logged. If they cannot be used (no C
     compiler, the decoder "psp", layers that were modified or have hooks, an image that is not float32), the plain network

@@ -13,8 +13,17 @@ from espnetv2.models.segmentation import SegmentationModel
 
 _FREE = {"training", "p", "eps", "momentum", "inplace"}
 """Settings that do not matter in evaluation, or that the kernels read from the layer."""
+_OF_TRAINING = "espnetv2.acceleration.training"
+"""Not imported: it brings the GPU's operators, which inference on a CPU does without."""
 _FREE_IN_THE_LAST = {"out_features", "out_channels", "dilation"}
-_FASTER = "espnetv2.acceleration.training"
+
+
+def with_usual_layers(network: Network) -> Network:
+    """``network`` with the layers that ``accelerate_training`` replaced as they were, in place."""
+    for layer in network.modules():
+        if type(layer).__module__ == _OF_TRAINING:
+            layer.__class__ = type(layer).__bases__[0]
+    return network
 
 
 def change(network: Network) -> str | None:
@@ -32,7 +41,7 @@ def change(network: Network) -> str | None:
         if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
             return f"{name or 'the network'} has a hook or a forward of its own"
         if not _is_same(layer, theirs[name], last=name == last):
-            return f"{name} is a different layer"
+            return f"{name or 'the network'} is a different layer"
     return None
 
 
@@ -45,11 +54,9 @@ def _as_made(network: Network) -> Network:
 
 
 def _is_same(layer: nn.Module, usual: nn.Module, *, last: bool) -> bool:
-    kind, wanted = type(layer), type(usual)
-    faster = kind.__module__ == _FASTER and kind.__bases__ == (wanted,)
     free = _FREE | _FREE_IN_THE_LAST if last else _FREE
     return (
-        (kind is wanted or faster)
+        type(layer) is type(usual)
         and all(getattr(layer, name, None) == value for name, value in _settings(usual).items() if name not in free)
         and (last or _shapes(layer) == _shapes(usual))
     )

@@ -30,13 +30,16 @@ class SplitTransformMerge(nn.Module):
     removes the gridding artefacts of dilated convolutions.
 
     Raises:
-        UserError: ``in_channels`` or ``out_channels`` is not a multiple of 4.
+        UserError: ``in_channels`` is not a multiple of 4, or ``out_channels`` not of 16: four branches of four groups.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, receptive_field: int) -> None:
         super().__init__()
-        if in_channels % BRANCHES or out_channels % BRANCHES:
-            raise UserError(f"an EESP unit needs channel counts divisible by {BRANCHES}, not {in_channels} -> {out_channels}")
+        if in_channels % BRANCHES or out_channels % BRANCHES**2:
+            raise UserError(
+                f"an EESP unit needs a multiple of {BRANCHES} input and of {BRANCHES**2} output channels, "
+                f"not {in_channels} -> {out_channels}"
+            )
         width = out_channels // BRANCHES
         self.reduce = ConvBNAct(in_channels, width, 1, groups=BRANCHES)
         self.branches = nn.ModuleList(

@@ -171,7 +171,7 @@ def _unwrap(path: Path, content: object) -> StateDict:
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     for name, value in tensors.items():
         if not _is_stored(value):
-            raise UserError(f'{path} was refused: its parameter "{name}" is larger than its stored data')
+            raise UserError(f'{path} was refused: its parameter "{name}" has fewer stored values than its shape')
     return tensors
 
 
@@ -189,9 +189,9 @@ def _unwrapped(path: Path, tensors: StateDict) -> StateDict:
 
 
 def _is_stored(tensor: Tensor) -> bool:
-    """Whether a tensor is no larger than its storage. A single number may be expanded to any size."""
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
-        return True
+    """Whether all values of a tensor are stored: a single one may be expanded to any size, and a sparse one has few."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return False
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
@@ -234,7 +234,7 @@ def _info(path: Path, metadata: dict[str, str], spec: ModelSpec, outputs: int, *
 def _own_info(path: Path, text: str, spec: ModelSpec, outputs: int) -> ModelInfo:
     try:
         info = ModelInfo(**json.loads(text))
-    except (ValidationError, ValueError, TypeError) as error:
+    except (ValidationError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"the description inside {path} is damaged: get the file again") from error
     if info.model != spec.name or info.outputs != outputs:
         raise UserError(

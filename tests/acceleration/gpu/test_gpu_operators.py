@@ -116,6 +116,17 @@ def test_gradients_of_normalisation(batch: bool, active: bool) -> None:
     assert all(torch.allclose(ours, theirs, rtol=0, atol=1e-10) for ours, theirs in pairs)
 
 
+def test_gradients_of_normalisation_without_activation_and_with_gaps() -> None:
+    wide, residual = exact(2, 3, 4, 10), exact(2, 3, 4, 5)
+    x, one, mean = wide[..., ::2], torch.rand(3).double() + 0.5, torch.randn(3).double()
+    found = operators.norm_act(x, one, one, mean, one, 1e-5, None, residual, False)
+    wanted = F.batch_norm(x, mean, one, one, one, False, 0.0, 1e-5) + residual
+    grad = torch.randn_like(found)
+    ours_and_theirs = (torch.autograd.grad(out, (wide, residual), grad) for out in (found, wanted))
+    pairs = zip(*ours_and_theirs, strict=True)
+    assert all(torch.allclose(ours, theirs, rtol=0, atol=1e-10) for ours, theirs in pairs)
+
+
 def test_gradients_of_normalisation_by_differences() -> None:
     def normalised(x: Tensor, *rest: Tensor) -> Tensor:
         variance, mean = torch.var_mean(x.detach(), (0, 2, 3), correction=0)

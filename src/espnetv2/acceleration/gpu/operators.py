@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from espnetv2.acceleration.gpu import reference
-from espnetv2.acceleration.gpu.layout import laid_out_as, layout, new
+from espnetv2.acceleration.gpu.layout import dense, laid_out_as, layout, new
 
 if TYPE_CHECKING:
     from torch._library.custom_ops import CustomOpDef
@@ -187,10 +187,11 @@ def _keep_normalised(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradients_of_normalised(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    *tensors, slope, residual = ctx.saved_tensors
+    x, *tensors, slope, residual = ctx.saved_tensors
     # One copy of each if the layouts differ, not one for each kernel.
-    given = (*tensors, ctx.eps, slope, None if residual is None else laid_out_as(tensors[0], residual))
-    grad = laid_out_as(tensors[0], grad)
+    x = dense(x)
+    given = (x, *tensors, ctx.eps, slope, None if residual is None else laid_out_as(x, residual))
+    grad = laid_out_as(x, grad)
     learns = [ctx.needs_input_grad[place] for place in (1, 2, 6)]
     sums = norm_act_sums(*given, grad) if ctx.batch or any(learns) else None
     dx, dresidual = norm_act_backward(*given, grad, sums if ctx.batch else None)

@@ -118,7 +118,7 @@ def norm_act_backward(
         count = x.numel() // x.shape[1]
         own = own - _wide(sums[0] / count) - _normal(x, mean, variance, eps) * _wide(sums[1] / count)
     dx = own * _wide(gamma * torch.rsqrt(variance + eps))
-    return dx.to(x.dtype), x.new_empty(0) if residual is None else reach.to(residual.dtype)
+    return dx.to(x.dtype), x.new_empty(0) if residual is None else reach.to(residual.dtype, copy=True)
 
 
 def _normal(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:

@@ -32,7 +32,7 @@ INLINE void band_row(vec *out, const vec *in, const Band *b) {
     }
 }
 
-/* Row `y` of the map along columns: a sum of vec_int rows, `step` vectors apart. */
+/* Row `y` of the map along columns: a sum of whole rows, `step` vectors apart. */
 INLINE void band_column(vec *out, const vec *in, size_t step, int width, const Band *b, int y) {
     const vec *from = in + b->first[y] * step;
     const float *weight = b->weight + (size_t)y * b->taps;

@@ -1,6 +1,6 @@
 /* Batch normalisation and PReLU over M pixels of C channels, in as few passes over memory as can be, with their gradients.
  *
- * Rows are taken together until they fill vec_int vectors: `tile` floats hold `rows` pixels, and everything per channel is
+ * Rows are taken together until they fill whole vectors: `tile` floats hold `rows` pixels, and everything per channel is
  * repeated to that length. Pixels are cut into a number of pieces that depends on M alone, whose sums are added in their
  * order, so results do not depend on the number of threads.
  */

@@ -1,4 +1,4 @@
-/* A vec_int network in one call: a list of operations on activations laid out (N, C/L, H, W, L), L lanes to a vector.
+/* A whole network in one call: a list of operations on activations laid out (N, C/L, H, W, L), L lanes to a vector.
  *
  * All threads go through the list together and meet after every operation. Batch normalisation is folded into weights and
  * shifts beforehand; every operation ends with its own residual and activation, so nothing is written only to be read again
@@ -13,12 +13,7 @@
 #define ROWS 16
 #define CHUNK_TILES 8
 
-#ifdef _OPENMP
 #include <omp.h>
-#else
-static int omp_get_thread_num(void) { return 0; }
-static int omp_get_num_threads(void) { return 1; }
-#endif
 
 /* Rows and columns of "resize up, shift, average back" for the three shifts of a 3x3 convolution, along one axis. */
 typedef struct {
@@ -37,7 +32,7 @@ typedef struct {
 typedef struct {
     int32_t kind, n;
     int32_t h, w, oh, ow;
-    int32_t in_blocks, in_first;   /* blocks of the vec_int input, and where to begin */
+    int32_t in_blocks;             /* blocks of the whole input */
     int32_t out_blocks, out_first, count; /* the same of the output, and how many to make */
     int32_t res_blocks, res_first;
     int32_t stride, branches, classes;
@@ -163,7 +158,7 @@ static void average(const Run *r, const Op *o) {
     share(r, (int64_t)o->n * o->count * o->oh, &from, &to);
     for (int64_t task = from; task < to; task++) {
         int y = (int)(task % o->oh), b = (int)(task / o->oh % o->count), n = (int)(task / o->oh / o->count);
-        const vec *in = block_of(r, o->input, o->in_blocks, n, o->in_first + b, o->h, o->w);
+        const vec *in = block_of(r, o->input, o->in_blocks, n, b, o->h, o->w);
         vec *out = block_of(r, o->output, o->out_blocks, n, o->out_first + b, o->oh, o->ow) + (size_t)y * o->ow;
         const vec *res = o->residual < 0 ? 0
             : block_of(r, o->residual, o->res_blocks, n, o->res_first + b, o->oh, o->ow) + (size_t)y * o->ow;
@@ -237,7 +232,7 @@ static void pointwise(const Run *r, const Op *o) {
         int begin = (int)(piece / (o->n * chunks)) * per, end = smaller(begin + per, o->count);
         int n = (int)(task / chunks);
         int64_t start = task % chunks * chunk * PIXELS, stop = start + chunk * PIXELS < plane ? start + chunk * PIXELS : plane;
-        const vec *in = block_of(r, o->input, o->in_blocks, n, o->in_first, o->h, o->w);
+        const vec *in = block_of(r, o->input, o->in_blocks, n, 0, o->h, o->w);
         for (int b = begin; b < end;) {
             const int32_t *t = o->table + 3 * b;
             int vectors = b + 1 < end && t[0] == t[3] && t[1] == t[4] ? 2 : 1;
@@ -291,7 +286,7 @@ static void pyramid(const Run *r, const Op *o) {
     for (int64_t task = from; task < to; task++) {
         int band = (int)(task % bands), b = (int)(task / bands % o->count), n = (int)(task / bands / o->count);
         int first = band * ROWS, last = smaller(first + ROWS, o->oh);
-        const vec *in = block_of(r, o->input, o->in_blocks, n, o->in_first + b, o->h, o->w);
+        const vec *in = block_of(r, o->input, o->in_blocks, n, b, o->h, o->w);
         window(plane, in, o->h, o->w, first * o->stride - pad, (last - first - 1) * o->stride + 1 + 2 * pad, pad);
         for (int y = first; y < last; y++)
             for (int k = 0; k < o->branches; k++) {
@@ -395,7 +390,7 @@ static void mean(const Run *r, const Op *o) {
     share(r, (int64_t)o->n * o->count, &from, &to);
     for (int64_t task = from; task < to; task++) {
         int b = (int)(task % o->count), n = (int)(task / o->count);
-        const vec *in = block_of(r, o->input, o->in_blocks, n, o->in_first + b, o->h, o->w);
+        const vec *in = block_of(r, o->input, o->in_blocks, n, b, o->h, o->w);
         vec total = {0};
         for (int64_t row = 0; row < o->h; row++) { /* row by row, which rounds less */
             vec part[4] = {{0}};
@@ -683,14 +678,10 @@ void espnetv2_plan(
         memcpy(r.image_strides, image_strides, sizeof r.image_strides);
         r.scratch = (vec *)scratch + scratch_size * r.thread;
         for (int i = 0; i < count; i++) {
-#ifdef _OPENMP
             double start = times ? omp_get_wtime() : 0;
-#endif
             perform(&r, ops + i);
 #pragma omp barrier
-#ifdef _OPENMP
             if (times && r.thread == 0) times[i] = omp_get_wtime() - start;
-#endif
         }
     }
 }

@@ -18,7 +18,7 @@ typedef struct {
     vec *row;   /* of the input's width or of the inner one */
     vec *inner; /* three rows, padded by one pixel */
     vec *outer; /* three rows, padded by one pixel */
-    vec *vec_int; /* inner plane after the convolution, or its gradient */
+    vec *whole; /* inner plane after the convolution, or its gradient */
 } Scratch;
 
 static Scratch new_scratch(const Stage *stages, int count, int w) {
@@ -38,7 +38,7 @@ static void free_scratch(Scratch s) {
     free(s.row);
     free(s.inner);
     free(s.outer);
-    free(s.vec_int);
+    free(s.whole);
 }
 
 INLINE vec *ring(vec *rows, int width, int y) { return rows + (size_t)((y + 3) % 3) * (width + 2); }
@@ -72,10 +72,10 @@ static void forward(
         vec *row = m->outer;
         convolve_row(row, ring(m->inner, g->width, iy - 1), ring(m->inner, g->width, iy), ring(m->inner, g->width, iy + 1),
                      taps, g->width, 1, 1, 0);
-        band_row(m->vec_int + (size_t)iy * w, row, &g->columns_out);
+        band_row(m->whole + (size_t)iy * w, row, &g->columns_out);
     }
     for (int oy = 0; oy < h; oy++) {
-        band_column(m->row, m->vec_int, w, w, &g->rows_out, oy);
+        band_column(m->row, m->whole, w, w, &g->rows_out, oy);
         write_row(y + (size_t)oy * w * step, m->row, w, step, lanes);
     }
 }
@@ -141,14 +141,14 @@ static void backward(
         return;
     }
     for (int y = 0; y < g->height; y++)
-        band_column(m->vec_int + (size_t)y * w, grad + width + 1, width, w, &g->rows_out_turned, y);
+        band_column(m->whole + (size_t)y * w, grad + width + 1, width, w, &g->rows_out_turned, y);
     for (int y = -1; y < 1; y++) {
         inner_row(g, m, inside, width, w, y);
-        outer_row(g, m, m->vec_int, w, y);
+        outer_row(g, m, m->whole, w, y);
     }
     for (int y = 0; y < g->height; y++) {
         inner_row(g, m, inside, width, w, y + 1);
-        outer_row(g, m, m->vec_int, w, y + 1);
+        outer_row(g, m, m->whole, w, y + 1);
         const vec *above = ring(m->outer, g->width, y - 1), *here = ring(m->outer, g->width, y);
         const vec *below = ring(m->outer, g->width, y + 1);
         taps_of_row(total, here + 1, ring(m->inner, g->width, y - 1), ring(m->inner, g->width, y),

@@ -17,9 +17,14 @@ _MOST = 2**31 - 1
 
 
 def is_traced() -> bool:
-    """Whether the network is being traced, by torch.jit.trace, torch.export or torch.compile."""
-    jit: Any = torch.jit
-    return torch.compiler.is_compiling() or bool(jit.is_tracing())
+    """Whether something watches or transforms the operators: tracing and compilation, torch.func, make_fx, a FLOP counter."""
+    internals: Any = torch._C
+    return (
+        torch.compiler.is_compiling()
+        or bool(internals._is_tracing())
+        or internals._len_torch_dispatch_stack() > 0
+        or internals._functorch.peek_interpreter_stack() is not None
+    )
 
 
 def usable(*tensors: Tensor) -> bool:

@@ -143,7 +143,7 @@ def _dense_blocks(weight: Tensor, groups: int) -> tuple[int, Tensor]:
     if merged == 1:
         return blocks, each[:, 0]
     dense = weight.new_zeros(blocks, merged, outs, merged, ins)
-    place = torch.arange(merged)
+    place = torch.arange(merged, device=weight.device)
     dense[:, place, :, place] = each.transpose(0, 1)
     return blocks, dense.reshape(blocks, merged * outs, merged * ins)
 

@@ -66,7 +66,7 @@ class _SoftOverlap(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
         logits, target = _pixels_and_targets(logits, target)
         classes, size = logits.shape[1], ctypes.c_int64(rows(logits))
-        sums = torch.empty(PARTS, 3, classes, dtype=torch.float64)
+        sums = torch.empty(PARTS, 3, classes, dtype=torch.float64, device=logits.device)
         _call_for_targets("espnetv2_overlap", logits, target, sums, size, PARTS, classes, ignore_index)
         ctx.save_for_backward(logits, target)
         ctx.ignore_index = ignore_index

@@ -56,7 +56,7 @@ class COp(ctypes.Structure):
     """An operation as passed to the kernels."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("kind", "n", "h", "w", "oh", "ow", "in_blocks", "in_first", "out_blocks")),
+        *((name, ctypes.c_int32) for name in ("kind", "n", "h", "w", "oh", "ow", "in_blocks", "out_blocks")),
         *(
             (name, ctypes.c_int32)
             for name in ("out_first", "count", "res_blocks", "res_first", "stride", "branches", "classes")
