@@ -111,9 +111,15 @@ def _trained(model: object) -> Network:
     Raises:
         UserError: it is not.
     """
+    from torch.nn import Module
+
     from espnetv2.models.classification import ClassificationModel
     from espnetv2.models.segmentation import SegmentationModel
 
+    # As DistributedDataParallel and torch.compile name the network inside.
+    for name in ("module", "_orig_mod"):
+        inside = getattr(model, name, None)
+        model = inside if isinstance(inside, Module) else model
     if not isinstance(model, ClassificationModel | SegmentationModel):
         if isinstance(getattr(model, "plain", None), ClassificationModel | SegmentationModel):
             raise UserError("this model has been accelerated, for inference only: give the original model")

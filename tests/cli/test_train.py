@@ -31,6 +31,12 @@ def test_the_help_names_every_recipe() -> None:
         (["--model", "espnetv2_s0_5"], ["espnetv2_s0_5 is for classification, but the recipe is for segmentation"]),
         (["--precision", "8"], ["--precision"]),
         (["--device", "cuda:77"], ["no device"]),
+        (["--dataset", "voc"], ['no split "train"', "ImageSets"]),
+        (["--set", "input_size=64"], ['"64" is not a size: write WIDTHxHEIGHT']),
+        (
+            ["--model", "espnetv2_seg_s0_5.cityscapes_256"],
+            ["give the model, espnetv2_seg_s0_5, and start from them with --init espnetv2_seg_s0_5.cityscapes_256"],
+        ),
     ],
 )
 def test_mistakes_are_reported_before_training(

@@ -26,6 +26,7 @@ from espnetv2.exporting.export import Exported, export
 from espnetv2.factory import create_model
 from espnetv2.inference.predictor import Predictor
 from espnetv2.inference.results import ClassificationResult, SegmentationResult
+from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.network import Network
 from espnetv2.runtimes.description import Description
 from espnetv2.runtimes.runtime import open_runtime
@@ -212,6 +213,7 @@ def test_a_near_tie_between_classes_is_no_mistake() -> None:
             found[0, np.argsort(-found[0])[self.rank]] = found.max() + 1e-6
             return found
 
+    assert isinstance(network, ClassificationModel)
     with torch.no_grad():
         network.classifier.weight.mul_(0.0)
         network.classifier.bias.copy_(torch.tensor([0.0, 1.0, 4.9, 0.0, 5.0, 0.0, 0.0]))

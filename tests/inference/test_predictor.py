@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from espnetv2 import Predictor, create_model
 from espnetv2.acceleration.inference import accelerate as accelerated
@@ -94,6 +95,15 @@ def test_the_model_that_is_given_stays_as_it_is(segmentation_file: Path) -> None
     for accelerate in (False, True):
         next(iter(Predictor(network, accelerate=accelerate)(picture(40, 30))))
         assert all(module.training for module in network.modules())
+
+
+def test_a_wrapped_model(segmentation_file: Path) -> None:
+    model = create_model("espnetv2_seg_s0_5", weights=segmentation_file)
+    before = copy.deepcopy(model.state_dict())
+    wrapped: list[Any] = [model, torch.compile(model), nn.DataParallel(model)]
+    results = [next(iter(Predictor(given)(picture(40, 30)))).to_dict() for given in wrapped]
+    assert results[0] == results[1] == results[2]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_a_model_without_training_cannot_predict() -> None:

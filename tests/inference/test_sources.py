@@ -36,6 +36,7 @@ def test_a_folder_is_searched_recursively_and_names_stay_apart(folder: Path) -> 
 
 def test_results_within_the_folder_are_left_out(folder: Path) -> None:
     before = open_sources([folder]).count
+    assert before == 4
     for place in (folder, folder / "sub"):
         save_png(picture(2, 2), place / "class_map.png")
         save_jpeg(picture(2, 2), place / "class_map_overlay.jpg")

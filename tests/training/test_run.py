@@ -100,6 +100,7 @@ def test_starting_from_other_weights(shapes: Path, tmp_path: Path, segmentation_
     assert any(line.startswith("starting from") and "the encoder and" in line for line in said)
     best = str(tmp_path / "run/best.safetensors")
     said.clear()
+    assert not any("from random weights" in line for line in said)
     run_small(shapes, tmp_path / "again", "epochs=1", init=best, say=said.append)
     assert not any("the last layer's rows" in line or "trained with" in line for line in said)
     run_small(shapes, tmp_path / "swapped", "epochs=1", "channels=BGR", init=best, say=said.append)
@@ -118,6 +119,7 @@ def test_a_batch_larger_than_the_data_set(shapes: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     run_small(shapes, tmp_path / "run", "epochs=1", "batch_size=8", say=lines.append)
     assert "batch_size 8 exceeds the 6 images: each is used several times per step" in lines
+    assert any(line.startswith("1 steps from random weights are few: with --init") for line in lines)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the processes do not see what a test has patched")

@@ -231,6 +231,25 @@ def test_names_below_a_wrapper(prefix: str, suffix: str, tmp_path: Path, caplog:
     assert "does not describe its classes and preprocessing" in caplog.text
 
 
+@pytest.mark.parametrize("key", ["model_state_dict", "net", "ema"])
+def test_a_network_under_any_key(key: str, tmp_path: Path) -> None:
+    own = state("espnetv2_s0_5", 2)
+    torch.save({"epoch": 1, "optimizer": {"state": {}}, key: own}, tmp_path / "x.pth")
+    assert load_checkpoint(tmp_path / "x.pth").state_dict.keys() == own.keys()
+    torch.save({key: own, "other": own}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=f"contains several networks \\({key}, other\\)"):
+        load_checkpoint(tmp_path / "x.pth")
+
+
+def test_the_state_of_a_compiled_network_is_saved(tmp_path: Path) -> None:
+    network = create_model("espnetv2_s0_5", classes=["a", "b"]).eval()
+    wrapped = torch.compile(network)
+    assert isinstance(wrapped, torch.nn.Module)
+    assert network.info is not None
+    save_checkpoint(wrapped.state_dict(), network.info, tmp_path / "x.safetensors")
+    assert load_checkpoint(tmp_path / "x.safetensors").state_dict.keys() == network.state_dict().keys()
+
+
 def test_several_networks_in_a_file(tmp_path: Path) -> None:
     own = state("espnetv2_s0_5", 2)
     save_file(

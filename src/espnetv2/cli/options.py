@@ -38,12 +38,8 @@ Backend = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Data = Annotated[Path, typer.Option("--data", metavar="ROOT", help="The data set's folder.")]
-Dataset = Annotated[
-    str,
-    typer.Option(
-        "--dataset", metavar="D", help="Its layout: cityscapes, voc, camvid, masks, list, imagefolder, webdataset, or auto."
-    ),
-]
+LAYOUTS_HELP = "Its layout: cityscapes, voc, camvid, masks, list, imagefolder, webdataset, or auto."
+Dataset = Annotated[str, typer.Option("--dataset", metavar="D", help=LAYOUTS_HELP)]
 MaskScale = Annotated[
     float, typer.Option("--mask-scale", min=0.001, metavar="F", help="Side length of the masks relative to their images.")
 ]

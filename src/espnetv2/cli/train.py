@@ -36,6 +36,7 @@ def train(
     model: Annotated[str, typer.Option("--model", metavar="NAME", help="A model from `espnetv2 models`.")],
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder for the run.")],
+    dataset: Annotated[str | None, typer.Option("--dataset", metavar="D", help=options.LAYOUTS_HELP)] = None,
     init: Annotated[
         str | None, typer.Option("--init", metavar="WEIGHTS", help="Start from MODEL.TAG, a tag, or a checkpoint file.")
     ] = None,
@@ -67,7 +68,7 @@ def train(
         stderr().print(line, markup=False, highlight=False, soft_wrap=True)
 
     hardware = Hardware(device, devices, nodes, precision.value)
-    resolved = load_recipe(recipe, changes or ())
+    resolved = load_recipe(recipe, [*([] if dataset is None else [f"dataset={dataset}"]), *(changes or ())])
     try:
         best = run(resolved, model, data, out, init=init, resume=resume, hardware=hardware, weights_dir=weights_dir, say=say)
     except StoppedError as error:

@@ -96,7 +96,7 @@ def find_format(
         raise UserError(f'no format "{name}": {nearest(name, FORMATS)}')
     found = FORMATS[name]
     if path.suffix != found.suffix:
-        raise UserError(f'out {path}: {found.title} file names end in {found.suffix}, such as "model{found.suffix}"')
+        raise UserError(f'"{path}": {found.title} file names end in {found.suffix}, such as "model{found.suffix}"')
     if precision not in found.precisions:
         raise UserError(f"{name} files do not support {precision}: choose {', '.join(found.precisions)}, or another format")
     if input not in found.inputs:

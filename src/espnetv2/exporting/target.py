@@ -17,16 +17,16 @@ def check_target(out: Path, found: Format) -> None:
     if not out.exists() and not out.is_symlink():
         beside = next((path for path in _beside(out, found) if path.exists()), None)
         if beside is not None:
-            raise UserError(f"out {out}: {beside.name} already exists and would be replaced: choose another name")
+            raise UserError(f"{out}: {beside.name} already exists and would be replaced: choose another name")
         return
     if found.mark is None:
         taken = next((path for path in (out, *_beside(out, found)) if path.is_dir()), None)
         if taken is not None:
-            raise UserError(f"out {out}: {taken} is already a folder: choose another name")
+            raise UserError(f"{out}: {taken} is already a folder: choose another name")
     elif out.is_symlink() or not out.is_dir():
-        raise UserError(f"out {out} is already a {'link' if out.is_symlink() else 'file'}: choose another name")
+        raise UserError(f"{out} is already a {'link' if out.is_symlink() else 'file'}: choose another name")
     elif any(out.iterdir()) and not (out / found.mark).is_file():
-        raise UserError(f"out {out} is a folder that is not in {found.title} format: choose another name")
+        raise UserError(f"{out} is a folder that is not in {found.title} format: choose another name")
 
 
 def keep(folder: Path, out: Path) -> None:

@@ -88,7 +88,7 @@ class Predictor:
             from espnetv2.inference.network import NetworkEngine
 
             network = find_network(model, weights, weights_dir)
-            if network is model:
+            if not isinstance(model, str | Path):
                 # A copy: the caller may be training the model, and needs it unchanged and on its device.
                 network = copy.deepcopy(network)
             if threads is not None:

@@ -185,11 +185,11 @@ class Recipe(_Part):
     checkpoint_steps: Count = 500
     """Steps between checkpoints within an epoch."""
 
-    @field_validator("input_size", "train_size", "shrink_to")
+    @field_validator("input_size", "train_size", "shrink_to", mode="before")
     @classmethod
-    def _is_a_size(cls, value: str | None) -> str | None:
+    def _is_a_size(cls, value: object) -> object:
         if value is not None:
-            parse_size(value)
+            parse_size(str(value))
         return value
 
     @model_validator(mode="after")

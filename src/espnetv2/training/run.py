@@ -24,7 +24,7 @@ from espnetv2.factory import create_model
 from espnetv2.files import writable_folder
 from espnetv2.info import ModelInfo
 from espnetv2.models.network import Network
-from espnetv2.models.registry import model_spec
+from espnetv2.models.registry import MODELS, model_spec
 from espnetv2.training.distillation import load_teacher
 from espnetv2.training.folder import RunFolder
 from espnetv2.training.hardware import Arithmetic, Hardware, process_rank
@@ -37,6 +37,7 @@ from espnetv2.weights.resolve import resolve
 from espnetv2.weights.transfer import start_from
 
 Say = Callable[[str], None]
+FEW_STEPS = 2000
 
 
 def train(
@@ -78,6 +79,9 @@ def train(
     check_folder(folder, recipe, say, resume=resume, first=first)
     accelerator = hardware.accelerator()
     hardware.check_batch(recipe)
+    base = model.partition(".")[0]
+    if base != model and base in MODELS:
+        raise UserError(f"{model} names weights: give the model, {base}, and start from them with --init {model}")
     training, validation = _open(recipe, data, say, check=first)
     network, info = _network(recipe, model, training)
     kept = folder.load() if resume and folder.last.is_file() else None
@@ -99,6 +103,9 @@ def train(
     if kept is not None:
         module.restore_networks(kept)
         say(f"resuming after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
+    elif init is None and recipe.epochs * module.steps_per_epoch < FEW_STEPS:
+        steps = recipe.epochs * module.steps_per_epoch
+        say(f"{steps} steps from random weights are few: with --init the network starts from trained ones (espnetv2 models)")
     precision = hardware.arithmetic(accelerator)
     say(f"training {model} on {hardware.processes} {accelerator} device(s), precision {precision}")
     if module.step < recipe.epochs * module.steps_per_epoch:
@@ -199,6 +206,8 @@ def _open(recipe: Recipe, data: Path, say: Say, *, check: bool) -> tuple[Labelle
             more = f" (and {len(report.errors) - 1} more: espnetv2 check-data)" if len(report.errors) > 1 else ""
             raise UserError(f"{report.errors[0]}{more}")
         say(f"{split.split}: {len(split)} images, {len(split.labels.classes)} classes, layout {split.layout}")
+        for warning in report.warnings if split is training else ():
+            say(f"warning: {warning}")
     if check and recipe.batch_size > len(training):
         say(f"batch_size {recipe.batch_size} exceeds the {len(training)} images: each is used several times per step")
     return training, validation

@@ -90,9 +90,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def save_checkpoint(state_dict: Mapping[str, Tensor], info: ModelInfo, path: str | Path) -> None:
     """Write a ``.safetensors`` file that includes ``info``, completely or not at all.
 
+    Args:
+        state_dict: of the network, or of the ``DistributedDataParallel`` or compiled module around it.
+        info: description of the network.
+        path: of the file.
+
     Raises:
         UserError: ``info`` describes another network, or there is no such folder.
     """
+    state_dict = _unwrapped(Path(path), dict(state_dict))
     check_described("the state dict", state_dict, info)
     if not Path(path).parent.is_dir():
         raise UserError(f'no folder "{Path(path).parent}": create it first')
@@ -166,6 +172,12 @@ def _unwrap(path: Path, content: object) -> StateDict:
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
+    if isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+        # Under whatever key: there are many customs.
+        inside = {key: value for key, value in content.items() if isinstance(value, dict) and _holds_network(value)}
+        if len(inside) > 1:
+            raise UserError(f"{path} contains several networks ({', '.join(map(str, inside))}): save the state_dict() of one")
+        content = next(iter(inside.values()), content)
     if not isinstance(content, dict):
         raise UserError(f"{path} contains a {type(content).__name__}, not parameters: save the model's state_dict()")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
@@ -173,6 +185,11 @@ def _unwrap(path: Path, content: object) -> StateDict:
         if not _is_stored(value):
             raise UserError(f'{path} was refused: its parameter "{name}" has fewer stored values than its shape')
     return tensors
+
+
+def _holds_network(content: dict[Any, Any]) -> bool:
+    names = {name: None for name in content if isinstance(name, str)}
+    return is_official(names) or any(name.endswith(_FIRST) for name in names)
 
 
 def _unwrapped(path: Path, tensors: StateDict) -> StateDict:

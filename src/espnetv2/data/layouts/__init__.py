@@ -69,6 +69,11 @@ def _recognise(folder: Path) -> str:
     for name, layout in LAYOUTS.items():
         if layout.matches(folder):
             return name
+    if (folder / "JPEGImages").is_dir():
+        raise UserError(
+            f'"{folder}" looks like PASCAL VOC without its lists: write the names of the images, one per line, into '
+            f"{folder / 'ImageSets' / 'Segmentation' / 'train.txt'} and val.txt"
+        )
     if looks_segmented(folder):
         raise UserError(
             f'"{folder}" looks like images with masks, which are expected in images/SPLIT and masks/SPLIT with a dataset.yaml: '

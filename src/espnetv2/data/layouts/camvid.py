@@ -6,7 +6,7 @@ from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData
 from espnetv2.data.layouts.common import keyed, pair, split_folder
-from espnetv2.data.layouts.description import described
+from espnetv2.data.layouts.tools import described
 from espnetv2.data.masks import index_codec
 from espnetv2.labels import CAMVID
 

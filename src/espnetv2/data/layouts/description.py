@@ -74,6 +74,16 @@ def read_description(root: Path) -> Description:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise UserError(f"{path}: {validation_message(error, Description.model_fields)}") from error
+    check_description(path, description)
+    return description
+
+
+def check_description(path: Path, description: Description) -> None:
+    """Check that a description makes sense as a whole.
+
+    Raises:
+        UserError: it does not; the message begins with ``path``.
+    """
     count = len(description.classes)
     if not 2 <= count <= MAX_CLASSES:
         raise UserError(f"{path} names {count} classes: two to {MAX_CLASSES} are needed, including the background")
@@ -84,15 +94,6 @@ def read_description(root: Path) -> Description:
     if description.palette is not None and len(set(description.palette)) != count:
         raise UserError(f"{path} gives two classes the same colour: give each class its own")
     _check_ignored(path, description)
-    return description
-
-
-def described(root: Path) -> tuple[Labels, MaskCodec] | None:
-    """The classes and mask codec of ``dataset.yaml``, or None if there is none."""
-    if not (root / FILE).is_file():
-        return None
-    description = read_description(root)
-    return description.labels(), description.codec()
 
 
 def _check_ignored(path: Path, description: Description) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from espnetv2.data.dataset import SegmentationData, file_blob
 from espnetv2.data.layouts.cityscapes import label_id_codec, train_id_codec
 from espnetv2.data.layouts.common import read_text
-from espnetv2.data.layouts.description import FILE, described
+from espnetv2.data.layouts.description import FILE
+from espnetv2.data.layouts.tools import described
 from espnetv2.data.layouts.voc import voc_codec
 from espnetv2.data.masks import MaskCodec
 from espnetv2.errors import UserError, nearest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData, file_blob
 from espnetv2.data.layouts.common import keyed, pair, read_text, split_folder
-from espnetv2.data.layouts.description import described
+from espnetv2.data.layouts.tools import described
 from espnetv2.data.masks import MaskCodec, index_codec
 from espnetv2.errors import UserError, nearest
 from espnetv2.images import IMAGE_SUFFIXES
