@@ -81,8 +81,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         "\nMACs: multiply-accumulates of the convolutions, at 224x224 (classification) or 1024x512 (segmentation).\n"
         "Published: parameters of the authors' network, which includes some that are never trained.\n"
         "Metrics are in percent, on the data set's validation images: top-1/top-5, or mean IoU. They are the published ones\n"
-        "for released weights, and this project's own measurements (docs/results.md) for those in this package.\n"
-        "The licence is that of the weights; the training data has terms of its own. Refer to weights as MODEL.WEIGHTS."
+        "for released weights, and this project's own measurements (docs/results.md) for those in this package;\n"
+        "cityscapes_256 was measured on images of 256x256 pixels, and is not comparable with the other Cityscapes weights.\n"
+        "The licence is that of the weights; the training data has terms of its own, for ImageNet, Cityscapes and CamVid\n"
+        "research only (docs/weights.md). Refer to weights as MODEL.WEIGHTS."
     )
 
 
