@@ -40,7 +40,10 @@ export async function serve(folder, { port = 0, prefix = "/", isolated = true } 
     response.writeHead(200, { "Content-Type": type, "Content-Length": found.size, ...(isolated ? ISOLATION : {}) });
     createReadStream(path).pipe(response);
   });
-  await new Promise((resolve) => server.listen(port, "127.0.0.1", () => resolve(undefined)));
+  await new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, "127.0.0.1", () => resolve(undefined));
+  });
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("the server has no port");
   return {
@@ -53,6 +56,12 @@ export async function serve(folder, { port = 0, prefix = "/", isolated = true } 
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { url } = await serve(fileURLToPath(new URL("dist/", import.meta.url)), { port: Number(process.argv[2] ?? 8000) });
-  console.log(url);
+  const port = Number(process.argv[2] ?? 8000);
+  try {
+    const { url } = await serve(fileURLToPath(new URL("dist/", import.meta.url)), { port });
+    console.log(url);
+  } catch (error) {
+    console.error(`cannot serve on port ${port} (${error instanceof Error ? error.message : error}): npm start -- OTHER_PORT`);
+    process.exitCode = 1;
+  }
 }
