@@ -90,11 +90,8 @@ class Band:
 
 def bilinear(inputs: int, outputs: int) -> Matrix:
     """Matrix (outputs, inputs) of linear interpolation with aligned corners."""
-    step = np.float32((inputs - 1) / (outputs - 1)) if outputs > 1 else np.float32(0)
-    place = np.arange(outputs, dtype=np.float32) * step
-    low = np.minimum(place.astype(np.int64), inputs - 1)
-    high = np.minimum(low + 1, inputs - 1)
-    share = place - low.astype(np.float32)
+    low, high, exact = _between(inputs, outputs)
+    share = exact.astype(np.float32)
     rows = np.tile(np.arange(outputs), 2)
     return Matrix(outputs, inputs, rows, np.concatenate([low, high]), np.concatenate([1 - share, share]))
 

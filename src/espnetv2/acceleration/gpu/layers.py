@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from espnetv2.acceleration.blocks import dense_blocks
 from espnetv2.acceleration.gpu import operators
 from espnetv2.models import layers
 
@@ -31,7 +32,7 @@ class Pointwise(nn.Module):
         if conv.kernel_size != (1, 1) or conv.stride != (1, 1) or conv.padding != (0, 0):
             raise ValueError(f"no fused form of {conv}")
         weight, shift = _folded(conv, bn)
-        blocks = _whole_blocks(weight[:, :, 0, 0], conv.groups)
+        blocks = dense_blocks(weight, conv.groups, _SMALLEST_PRODUCT)
         self.register_buffer("weight", blocks.to(conv.weight.dtype))
         self.register_buffer("shift", shift.float())
         self.register_buffer("slope", None if act is None else _slope(act, len(shift)))
@@ -124,16 +125,3 @@ def _folded(conv: nn.Conv2d, bn: nn.Module | None) -> tuple[Tensor, Tensor]:
 def _slope(act: nn.Module, channels: int) -> Tensor:
     assert isinstance(act, nn.PReLU)
     return act.weight.float().expand(channels).contiguous()
-
-
-def _whole_blocks(weight: Tensor, groups: int) -> Tensor:
-    """Weights (G·out, in) as (blocks, outs, ins): small groups are combined, with zeros between, to fill a matrix product."""
-    outs, ins = weight.shape[0] // groups, weight.shape[1]
-    merged = 1
-    while min(outs, ins) * merged < _SMALLEST_PRODUCT and groups % (merged * 2) == 0:
-        merged *= 2
-    each = weight.reshape(groups // merged, merged, outs, ins)
-    dense = weight.new_zeros(groups // merged, merged, outs, merged, ins)
-    place = torch.arange(merged, device=weight.device)
-    dense[:, place, :, place] = each.transpose(0, 1)
-    return dense.reshape(groups // merged, merged * outs, merged * ins)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from espnetv2.acceleration.blocks import dense_blocks
 from espnetv2.acceleration.compiler import vector_lanes
 from espnetv2.acceleration.operators.calling import PARTS, call, new, pixels, rows, taps, whole
 
@@ -105,11 +106,11 @@ class _Pointwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, groups: int) -> Tensor:
         x = pixels(x)
-        blocks, dense = _dense_blocks(weight, groups)
+        dense = dense_blocks(weight, groups, vector_lanes())
         out = new(x, (x.shape[0], weight.shape[0], *x.shape[2:]))
         _product(x, dense.transpose(1, 2), out)
         ctx.save_for_backward(x, weight)
-        ctx.groups, ctx.blocks = groups, blocks
+        ctx.groups = groups
         return out
 
     @staticmethod
@@ -117,7 +118,8 @@ class _Pointwise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
         x, weight = ctx.saved_tensors
         grad = pixels(grad)
-        blocks, dense = _dense_blocks(weight, ctx.groups)
+        dense = dense_blocks(weight, ctx.groups, vector_lanes())
+        blocks = len(dense)
         dx = None
         if ctx.needs_input_grad[0]:
             dx = new(x, x.shape)
@@ -130,22 +132,6 @@ class _Pointwise(torch.autograd.Function):
         each = total.reshape(blocks, merged, outs // merged, merged, ins // merged)
         diagonal = each.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
         return dx, diagonal.reshape(weight.shape), None
-
-
-def _dense_blocks(weight: Tensor, groups: int) -> tuple[int, Tensor]:
-    """Groups combined, with zeros between them, until a vector is filled: number of blocks, and (blocks, outs, ins)."""
-    outs, ins = weight.shape[0] // groups, weight.shape[1]
-    merged = 1
-    while min(outs, ins) * merged < vector_lanes() and groups % (merged * 2) == 0:
-        merged *= 2
-    blocks = groups // merged
-    each = weight.reshape(blocks, merged, outs, ins)
-    if merged == 1:
-        return blocks, each[:, 0]
-    dense = weight.new_zeros(blocks, merged, outs, merged, ins)
-    place = torch.arange(merged, device=weight.device)
-    dense[:, place, :, place] = each.transpose(0, 1)
-    return blocks, dense.reshape(blocks, merged * outs, merged * ins)
 
 
 def _product(x: Tensor, matrices: Tensor, out: Tensor) -> None:
