@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.inference.ownership import save_jpeg, save_png
+from espnetv2.inference.ownership import mark_video, save_jpeg, save_png
 from espnetv2.inference.sources import _request, open_sources
 from helpers import picture, served
 
@@ -41,6 +41,7 @@ def test_results_within_the_folder_are_left_out(folder: Path) -> None:
         save_png(picture(2, 2), place / "class_map.png")
         save_jpeg(picture(2, 2), place / "class_map_overlay.jpg")
     (folder / "clip_overlay.mp4").touch()
+    mark_video(folder / "clip_overlay.mp4")
     assert open_sources([folder], out=folder).count == before
     assert open_sources([str(folder / "**/*[gG4]")], out=folder).count == before
     assert open_sources([folder], out=folder / "sub").count == before + 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,18 +12,20 @@ import pytest
 from PIL import Image
 
 from espnetv2.errors import UserError
+from espnetv2.inference.ownership import is_ours
 from espnetv2.inference.results import ClassificationResult
 from espnetv2.inference.video import VideoWriter, read_frames
 from espnetv2.inference.videos import VideoSink
 from espnetv2.info import generic_info
 from espnetv2.models.registry import model_spec
-from helpers import picture
 
 INFO = generic_info(model_spec("espnetv2_s0_5"), 10)
 
 
-def frame(number: int, fps: float | None) -> ClassificationResult:
-    return ClassificationResult("clip", "clip", picture(96, 64), ((0, 1.0),), INFO, frame=number, fps=fps)
+def frame(number: int, fps: float | None, seconds: float = 0.0) -> ClassificationResult:
+    """Dark and bright in turns."""
+    image = Image.new("RGB", (96, 64), (230, 230, 230) if number % 2 else (20, 20, 20))
+    return ClassificationResult("clip", "clip", image, ((0, 1.0),), INFO, number, fps, seconds)
 
 
 def frames_of(path: Path) -> int:
@@ -49,15 +50,28 @@ def test_an_interrupted_video_is_not_kept(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_recording_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With three frames, two seconds from one to the next, at 25 frames a second."""
-    times = iter((100.0, 100.0, 102.0, 104.0))
-    with suppress(KeyboardInterrupt), monkeypatch.context() as patch, VideoSink(tmp_path, unexpected) as videos:
-        patch.setattr(time, "monotonic", lambda: next(times))
-        for number in range(3):
-            path = videos.write(frame(number, None))
+def test_an_interrupted_recording_is_kept(tmp_path: Path) -> None:
+    """Frames taken after 0, 2 and 3 seconds, at 25 frames a second, which come all at once as from a GPU's batch."""
+    with suppress(KeyboardInterrupt), VideoSink(tmp_path, unexpected) as videos:
+        for number, seconds in enumerate((0.0, 2.0, 3.0)):
+            path = videos.write(frame(number, None, seconds))
         raise KeyboardInterrupt
-    assert frames_of(path) == 101
+    bright = [np.asarray(shown.picture)[:40].mean() > 128 for shown in read_frames(path)]
+    assert bright == [False] * 50 + [True] * 25 + [False]
+
+
+def test_only_videos_of_this_program_are_replaced(tmp_path: Path) -> None:
+    for _ in range(2):
+        with VideoSink(tmp_path, unexpected) as videos:
+            path = videos.write(frame(0, 10.0))
+    assert is_ours(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with VideoSink(tmp_path, unexpected) as videos, pytest.raises(UserError, match="was not written by this program"):
+        videos.write(frame(0, 10.0))
+    path.unlink()
+    path.mkdir()
+    with VideoSink(tmp_path, unexpected) as videos, pytest.raises(UserError, match="was not written by this program"):
+        videos.write(frame(0, 10.0))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on the size of files")

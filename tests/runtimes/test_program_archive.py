@@ -16,10 +16,14 @@ import torch
 
 from espnetv2.errors import UserError
 from espnetv2.exporting.export import export
+from espnetv2.info import generic_info
 from espnetv2.models.network import Network
+from espnetv2.models.registry import model_spec
+from espnetv2.preprocessing import Preprocessing
 from espnetv2.runtimes.program_archive import EXAMPLE, PROGRAM, checked_archive
 from espnetv2.runtimes.runtime import open_runtime
 from exports import check_round_trip, small_classification, small_segmentation
+from networks import trained_like
 
 WEIGHTS, CONSTANTS = "data/weights/model_weights_config.json", "data/constants/model_constants_config.json"
 Members = dict[str, bytes]
@@ -138,7 +142,15 @@ def test_what_would_run_is_refused(good: Path, tmp_path: Path, harm: Callable[[M
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("make", [small_segmentation, small_classification])
+def small_psp() -> Network:
+    network = trained_like("espnetv2_seg_psp_s0_5", 20)
+    network.info = generic_info(model_spec("espnetv2_seg_psp_s0_5"), 20).model_copy(
+        update={"preprocessing": Preprocessing(height=64, width=96)}
+    )
+    return network
+
+
+@pytest.mark.parametrize("make", [small_segmentation, small_classification, small_psp])
 def test_every_export_is_accepted(make: Callable[[], Network], tmp_path: Path) -> None:
     network = make()
     assert network.info is not None

@@ -185,3 +185,12 @@ def test_a_recipe_of_the_user_is_not_overwritten(shapes: Path, tmp_path: Path) -
     with pytest.raises(UserError, match=r"recipe\.yaml would be overwritten, but no run has written it: choose another --out"):
         run_small(shapes, tmp_path, "epochs=1")
     assert (tmp_path / "recipe.yaml").read_text() == "# mine"
+
+
+def test_the_folder_of_a_teacher_is_not_stored(shapes: Path, tmp_path: Path) -> None:
+    teacher = run_small(shapes, tmp_path / "teacher", "epochs=1")
+    best = run_small(shapes, tmp_path / "run", "epochs=1", f"teacher={teacher}")
+    recipe = load_checkpoint(best).info.recipe
+    assert recipe is not None
+    assert recipe["teacher"] == "best.safetensors"
+    assert run_small(shapes, tmp_path / "run", "epochs=1", f"teacher={teacher}", resume=True) == best

@@ -234,7 +234,8 @@ def test_names_below_a_wrapper(prefix: str, suffix: str, tmp_path: Path, caplog:
 @pytest.mark.parametrize("key", ["model_state_dict", "net", "ema"])
 def test_a_network_under_any_key(key: str, tmp_path: Path) -> None:
     own = state("espnetv2_s0_5", 2)
-    torch.save({"epoch": 1, "optimizer": {"state": {}}, key: own}, tmp_path / "x.pth")
+    others = {"epoch": 1, "loss": torch.tensor(0.3), "optimizer": {"state": {}}, "model": {"width": 0.5}}
+    torch.save({**others, key: own}, tmp_path / "x.pth")
     assert load_checkpoint(tmp_path / "x.pth").state_dict.keys() == own.keys()
     torch.save({key: own, "other": own}, tmp_path / "x.pth")
     with pytest.raises(UserError, match=f"contains several networks \\({key}, other\\)"):
@@ -246,6 +247,9 @@ def test_the_state_of_a_compiled_network_is_saved(tmp_path: Path) -> None:
     wrapped = torch.compile(network)
     assert isinstance(wrapped, torch.nn.Module)
     assert network.info is not None
+    more = torch.nn.Sequential(torch.nn.Conv2d(4, 3, 1), network).state_dict()
+    with pytest.raises(UserError, match=r"^2 parameters are not the network's: save the network's own state_dict\(\)"):
+        save_checkpoint(more, network.info, tmp_path / "x.safetensors")
     save_checkpoint(wrapped.state_dict(), network.info, tmp_path / "x.safetensors")
     assert load_checkpoint(tmp_path / "x.safetensors").state_dict.keys() == network.state_dict().keys()
 

@@ -142,15 +142,15 @@ class AcceleratedModel(nn.Module):
 
     def _on_gpu(self, device: torch.device) -> Engine:
         with self._lock:
-            if self._engine is None or self._engine.device != device:
+            # Read once: another thread may forget it at any time.
+            engine = self._engine
+            if engine is None or engine.device != device:
                 from espnetv2.acceleration.gpu.engine import Engine
 
                 segments = self.output == "classes" and isinstance(self.plain, SegmentationModel)
                 winners = self.winners if segments and self.winners <= MOST_IN_A_BYTE else None
-                # Returned from here: another thread may forget it at any time.
                 engine = self._engine = Engine(self.plain, self.backend, self._answer, winners)
-                return engine
-            return self._engine
+            return engine
 
     def plan(self, height: int, width: int, pictures: int = 1) -> Plan:
         """The operations for one input size, for measurements.

@@ -18,7 +18,7 @@ from PIL import Image
 from espnetv2.data.dataset import ClassificationData, LabelledData, SegmentationData
 from espnetv2.drawing import blend, with_legend
 from espnetv2.errors import UserError
-from espnetv2.labels import CAMVID, CITYSCAPES, VOC, distinct_palette
+from espnetv2.labels import CAMVID, VOC, distinct_palette
 
 SHOWN_FILES = 5
 QUICK_SAMPLES = 24
@@ -210,12 +210,7 @@ def _count_classes(report: Report, data: LabelledData, totals: npt.NDArray[np.in
                 + (hidden if report.unlabelled else "")
             )
     empty = [name for name, n in zip(names, counts, strict=True) if not n]
-    if (
-        isinstance(data, SegmentationData)
-        and data.labels in (VOC, CAMVID, CITYSCAPES)
-        and labelled
-        and len(empty) > 0.7 * len(names)
-    ):
+    if isinstance(data, SegmentationData) and data.labels in (VOC, CAMVID) and labelled and len(empty) > 0.7 * len(names):
         report.warnings.append(
             f"most of the data set's {len(names)} classes ({names[0]}, {names[1]}, …) do not occur: if yours are others, list "
             "them in dataset.yaml"

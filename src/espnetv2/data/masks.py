@@ -95,7 +95,7 @@ class MaskCodec:
             isinstance(value, tuple) and len(set(value)) == 1 and value[0] <= len(self.values) for value in unknown
         ):
             return "these look like class indices: write  rgb_masks: false  in dataset.yaml if the palette is only for drawing"
-        if self.colours is not None:
+        if self.colours is not None and "dataset.yaml" in self.hint:
             return f"{self.hint}, or write  rgb_masks: false  there if the palette is only for drawing"
         return self.hint
 

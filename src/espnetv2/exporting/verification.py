@@ -117,7 +117,7 @@ def _compare(network: Network, runtime: Runtime, picture: Image.Image, tie: floa
     same = int((chosen == logits.argmax(1)).sum())
     if description.info.task == "segmentation":
         return _Comparison(difference, same, same, chosen.size)
-    is_close = logits[0, chosen[0]] >= logits.max() - tie * largest
+    is_close = 0 <= chosen[0] < logits.shape[1] and logits[0, chosen[0]] >= logits.max() - tie * largest
     return _Comparison(difference, same, int(is_close), 1)
 
 

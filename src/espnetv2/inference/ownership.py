@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from espnetv2.errors import UserError
 from espnetv2.images import open_picture
-from espnetv2.inference.video import VIDEO_SUFFIXES
 
-VIDEO_ENDING = "_overlay.mp4"
 WRITER = "espnetv2"
 _PNG_KEY = "Software"
+# A box that players skip: its length, its type, its content.
+_MP4_END = (8 + len(WRITER)).to_bytes(4, "big") + b"free" + WRITER.encode()
 _JSON_KEYS = {"source", "width", "height", "top"}
 
 
@@ -32,15 +33,20 @@ def save_jpeg(picture: Image.Image, path: Path) -> None:
     picture.save(path, quality=90, comment=WRITER)
 
 
-def is_ours(path: Path) -> bool:
-    """Whether this program wrote the file: a class map, an overlay, or the JSON of a classification.
+def mark_video(path: Path) -> None:
+    """Append to an MP4 file what ``is_ours`` recognises."""
+    with path.open("ab") as file:
+        file.write(_MP4_END)
 
-    OpenCV cannot mark a video, which is recognised by its name.
-    """
+
+def is_ours(path: Path) -> bool:
+    """Whether this program wrote the file: a class map, an overlay, a video, or the JSON of a classification."""
     # What cannot be read, in whatever way, is not ours.
     with suppress(Exception):
-        if path.suffix in VIDEO_SUFFIXES:
-            return path.name.endswith(VIDEO_ENDING)
+        if path.suffix == ".mp4":
+            with path.open("rb") as file:
+                file.seek(-len(_MP4_END), os.SEEK_END)
+                return file.read() == _MP4_END
         if path.suffix == ".json":
             return _is_classification(json.loads(path.read_text(encoding="utf-8")))
         with open_picture(path) as picture:

@@ -167,6 +167,6 @@ class Predictor:
     def _result(self, item: Item, picture: Image.Image, output: Any) -> Result:
         if self.info.task == "classification":
             top = self.ranking(output)
-            return ClassificationResult(item.source, item.stem, picture, top, self.info, item.frame, item.fps)
+            return ClassificationResult(item.source, item.stem, picture, top, self.info, item.frame, item.fps, item.seconds)
         indices = self.class_map(output, (picture.height, picture.width))
-        return SegmentationResult(item.source, item.stem, picture, indices, self.info, item.frame, item.fps)
+        return SegmentationResult(item.source, item.stem, picture, indices, self.info, item.frame, item.fps, item.seconds)

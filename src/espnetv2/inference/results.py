@@ -36,6 +36,7 @@ class SegmentationResult:
         info: classes and colours.
         frame: number within a video, else None.
         fps: frames per second of that video; None for a camera, whose frames come as fast as they are predicted.
+        seconds: time of the frame after the first one.
     """
 
     source: str
@@ -45,6 +46,7 @@ class SegmentationResult:
     info: ModelInfo
     frame: int | None = None
     fps: float | None = None
+    seconds: float | None = None
 
     @cached_property
     def shares(self) -> dict[str, float]:
@@ -136,6 +138,7 @@ class ClassificationResult:
         info: class names.
         frame: number within a video, else None.
         fps: frames per second of that video; None for a camera, whose frames come as fast as they are predicted.
+        seconds: time of the frame after the first one.
     """
 
     source: str
@@ -145,6 +148,7 @@ class ClassificationResult:
     info: ModelInfo
     frame: int | None = None
     fps: float | None = None
+    seconds: float | None = None
 
     @property
     def best(self) -> tuple[str, float]:

@@ -41,6 +41,7 @@ class Item:
         read: decodes it into 8-bit RGB; raises UserError if that is impossible.
         frame: its number within a video or camera stream, else None.
         fps: frames per second of that video; None for a camera.
+        seconds: time of the frame after the first one.
     """
 
     source: str
@@ -48,6 +49,7 @@ class Item:
     read: Callable[[], Image.Image]
     frame: int | None = None
     fps: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,11 @@ def _items(entries: Sequence[_Entry], dropped: set[str]) -> Iterator[Item]:
 
 def _frames(entry: _Entry, stream: Path | int | str, stem: str, dropped: set[str]) -> Iterator[Item]:
     try:
-        for number, frame, fps in read_frames(stream):
+        for frame in read_frames(stream):
             if stem in dropped:
                 return
-            yield Item(f"{entry.label}#{number}", stem, partial(_same, frame), frame=number, fps=fps)
+            name = f"{entry.label}#{frame.number}"
+            yield Item(name, stem, partial(_same, frame.picture), frame.number, frame.fps, frame.seconds)
     except UserError as error:
         # Reported like an image that cannot be decoded, so that the other sources are not lost.
         yield Item(entry.label, stem, partial(_fail, error))

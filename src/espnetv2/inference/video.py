@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from espnetv2.errors import MissingPackageError, UserError
 from espnetv2.files import atomic_path
+from espnetv2.inference.ownership import mark_video
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
 DEFAULT_FPS = 25.0
@@ -34,10 +37,21 @@ def _opencv(purpose: str) -> ModuleType:
     return cv2
 
 
-def read_frames(source: Path | int | str) -> Iterator[tuple[int, Image.Image, float | None]]:
-    """Number, RGB image and frames per second of each frame of a video (path or URL) or a camera (index), in order.
+class Frame(NamedTuple):
+    """An image of a video or a camera."""
 
-    A camera has no rate, since its frames come as fast as they are used. The log says if a video ends early.
+    picture: Image.Image
+    """8-bit RGB."""
+    number: int
+    """From 0."""
+    seconds: float
+    """When it is shown or was taken, after the first one."""
+    fps: float | None
+    """Frames per second; None for a camera, whose frames come as fast as they are used."""
+
+
+def read_frames(source: Path | int | str) -> Iterator[Frame]:
+    """The frames of a video (path or URL) or a camera (index), in order. The log says if a video ends early.
 
     Raises:
         MissingPackageError: OpenCV is not installed.
@@ -53,12 +67,15 @@ def read_frames(source: Path | int | str) -> Iterator[tuple[int, Image.Image, fl
         found_fps = capture.get(cv2.CAP_PROP_FPS)
         fps = None if is_camera else found_fps if 0 < found_fps < 1000 else DEFAULT_FPS
         expected = 0 if is_camera else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        number = 0
+        number, start = 0, 0.0
         while True:
-            found, frame = capture.read()
+            found, pixels = capture.read()
             if not found:
                 break
-            yield number, Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1])), fps
+            now = time.monotonic()
+            start = start if number else now
+            picture = Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1]))
+            yield Frame(picture, number, now - start if fps is None else number / fps, fps)
             number += 1
         if number == 0:
             fix = "check that one is connected" if is_camera else "convert it to MP4"
@@ -104,6 +121,7 @@ class VideoWriter:
         with self._stack as stack:
             if kind is None:
                 self._check_complete()
+                mark_video(self._partial)
             else:
                 stack.__exit__(kind, error, trace)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from PIL import Image
+
 from espnetv2.errors import UserError
-from espnetv2.inference.ownership import VIDEO_ENDING
+from espnetv2.inference.ownership import check_replaceable
 from espnetv2.inference.results import Result, SegmentationResult
 from espnetv2.inference.video import DEFAULT_FPS, VideoWriter
 
@@ -17,7 +18,7 @@ from espnetv2.inference.video import DEFAULT_FPS, VideoWriter
 class VideoSink:
     """Writes each stream's overlays to ``<stem>_overlay.mp4`` in ``folder``; a context manager.
 
-    The recording of a camera plays as fast as it was made: each frame is repeated until the next one was there.
+    The recording of a camera plays as fast as it was made: each frame is repeated until the next one was taken.
 
     Args:
         folder: for the videos.
@@ -31,31 +32,36 @@ class VideoSink:
         self._path: Path | None = None
         self._writer: VideoWriter | None = None
         self._is_camera = False
-        self._start = 0.0
         self._written = 0
+        self._last: Image.Image | None = None
 
     def path(self, result: Result) -> Path:
         """The path of a frame's video."""
-        return self._folder / f"{result.stem}{VIDEO_ENDING}"
+        return self._folder / f"{result.stem}_overlay.mp4"
 
     def write(self, result: Result) -> Path:
         """Append a frame's overlay; returns its video's path.
 
         Raises:
-            UserError: the video cannot be written.
+            UserError: the video cannot be written, or another program's file has its name.
         """
         path = self.path(result)
         overlay = result.overlay(all_classes=True) if isinstance(result, SegmentationResult) else result.overlay()
         if self._writer is None or path != self._path:
             self._finish()
+            check_replaceable(path)
             self._is_camera = result.fps is None
             self._writer = self._stack.enter_context(VideoWriter(path, overlay.size, result.fps or DEFAULT_FPS))
-            self._path, self._start, self._written = path, time.monotonic(), 0
-        due = int((time.monotonic() - self._start) * DEFAULT_FPS) + 1 if self._is_camera else self._written + 1
-        for _ in range(due - self._written):
-            self._writer.write(overlay)
-        self._written = due
+            self._path, self._written, self._last = path, 0, None
+        if self._is_camera and self._last is not None and result.seconds is not None:
+            for _ in range(int(result.seconds * DEFAULT_FPS) - self._written):
+                self._append(self._writer, self._last)
+        self._append(self._writer, overlay)
         return path
+
+    def _append(self, writer: VideoWriter, overlay: Image.Image) -> None:
+        writer.write(overlay)
+        self._written, self._last = self._written + 1, overlay
 
     def __enter__(self) -> VideoSink:
         return self
@@ -72,3 +78,5 @@ class VideoSink:
             self._stack.close()
         except UserError as error:
             self._on_error(str(self._path), error)
+        except OSError as error:
+            self._on_error(str(self._path), UserError(f"{self._path} cannot be written ({error.strerror or error})"))

@@ -229,6 +229,10 @@ class Recipe(_Part):
         """The metric by which the best weights are selected."""
         return "miou" if self.task == "segmentation" else "top1"
 
+    def shareable(self) -> Recipe:
+        """The recipe as it is stored with the weights: without this machine's folders, which do not concern others."""
+        return self if self.teacher is None else self.model_copy(update={"teacher": Path(self.teacher).name})
+
     def preprocessing(self) -> Preprocessing:
         """How images are prepared for validation and for the finished network."""
         height, width = self.size

@@ -58,7 +58,7 @@ def check_same(
         ("outputs", before.outputs, info.outputs),
         ("number of training images", kept["pictures"], len(training)),
     ]
-    if changed := differences(Recipe.model_validate(before.recipe), Recipe.model_validate(info.recipe)):
+    if changed := differences(*(Recipe.model_validate(recipe).shareable() for recipe in (before.recipe, info.recipe))):
         raise UserError(
             f"the recipe differs from that of {folder.path} ({'; '.join(changed)}): use the original one, or another --out"
         )

@@ -221,10 +221,6 @@ def _network(recipe: Recipe, model: str, data: LabelledData) -> tuple[Network, M
     outputs = max(recipe.outputs or 1, classes)
     torch.manual_seed(recipe.seed)
     network = create_model(model, num_classes=outputs)
-    described = recipe.model_dump(mode="json")
-    if recipe.teacher is not None:
-        # The weights may be given to others, whom this machine's folders do not concern.
-        described["teacher"] = Path(recipe.teacher).name
     info = ModelInfo(
         model=model,
         outputs=outputs,
@@ -232,7 +228,7 @@ def _network(recipe: Recipe, model: str, data: LabelledData) -> tuple[Network, M
         palette=data.labels.palette,
         preprocessing=recipe.preprocessing(),
         dataset=data.layout,
-        recipe=described,
+        recipe=recipe.shareable().model_dump(mode="json"),
         version=__version__,
     )
     return network, info

@@ -96,9 +96,12 @@ def save_checkpoint(state_dict: Mapping[str, Tensor], info: ModelInfo, path: str
         path: of the file.
 
     Raises:
-        UserError: ``info`` describes another network, or there is no such folder.
+        UserError: ``info`` describes another network, there are parameters of other modules, or there is no such folder.
     """
-    state_dict = _unwrapped(Path(path), dict(state_dict))
+    whole = state_dict
+    state_dict = _unwrapped(Path(path), dict(whole))
+    if len(state_dict) < len(whole):
+        raise UserError(f"{len(whole) - len(state_dict)} parameters are not the network's: save the network's own state_dict()")
     check_described("the state dict", state_dict, info)
     if not Path(path).parent.is_dir():
         raise UserError(f'no folder "{Path(path).parent}": create it first')
@@ -169,15 +172,17 @@ def _refusal(path: Path, reason: str) -> str:
 
 def _unwrap(path: Path, content: object) -> StateDict:
     """The tensors of a plain state dict, or of the one inside a training checkpoint."""
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+    while isinstance(content, dict) and not _holds_network(content):
+        parts = {key: value for key, value in content.items() if isinstance(value, dict)}
         # Under whatever key: there are many customs.
-        inside = {key: value for key, value in content.items() if isinstance(value, dict) and _holds_network(value)}
-        if len(inside) > 1:
-            raise UserError(f"{path} contains several networks ({', '.join(map(str, inside))}): save the state_dict() of one")
-        content = next(iter(inside.values()), content)
+        networks = [key for key, value in parts.items() if _holds_network(value)]
+        usual = [key for key in ("state_dict", "model") if key in (networks or parts)]
+        if len(networks) > 1 and not usual:
+            raise UserError(f"{path} contains several networks ({', '.join(map(str, networks))}): save the state_dict() of one")
+        chosen = next(iter(usual or networks), None)
+        if chosen is None:
+            break
+        content = parts[chosen]
     if not isinstance(content, dict):
         raise UserError(f"{path} contains a {type(content).__name__}, not parameters: save the model's state_dict()")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}

@@ -30,6 +30,19 @@ def test_cvat(tmp_path: Path) -> None:
     assert data.labels.classes == ("background", "old car")
     assert data.labels.palette == ((0, 0, 0), (250, 50, 83))
     assert data.mask(0).tolist() == [[0, 1], [0, 0]]
+    mask.putpixel((0, 0), (1, 2, 3))
+    mask.save(tmp_path / "SegmentationClass/1.png")
+    with pytest.raises(UserError, match=r"unknown label values \(1, 2, 3\): check the classes in labelmap\.txt$"):
+        data.mask(0)
+
+
+def test_a_list_beside_images_and_masks(tmp_path: Path) -> None:
+    write_picture(tmp_path / "images/train/1.jpg")
+    write_mask(tmp_path / "masks/train/1.png", [[0, 1], [0, 0]])
+    with pytest.raises(UserError, match=r"dataset\.yaml is missing: create it"):
+        open_dataset("auto", tmp_path, "train")
+    (tmp_path / "class_names.txt").write_text("ground\nthing\n")
+    assert open_segmentation("auto", tmp_path, "train").labels.classes == ("ground", "thing")
 
 
 @pytest.mark.parametrize("line", ["car", "car:1,2::", "car:1,2,300::"])
@@ -40,12 +53,15 @@ def test_a_wrong_line_of_cvat(line: str, tmp_path: Path) -> None:
         open_dataset("voc", tmp_path, "train")
 
 
-def test_labelme(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["SegmentationClass", "SegmentationClassPNG"])
+def test_labelme(folder: str, tmp_path: Path) -> None:
     write_voc(tmp_path, "train")
-    write_mask(tmp_path / "SegmentationClass/1.png", [[0, 2], [255, 1]], palette=True)
-    (tmp_path / "class_names.txt").write_text("_background_\ncat\ndog\n")
+    (tmp_path / "SegmentationClass").mkdir()
+    (tmp_path / "SegmentationClass/1.npy").touch()
+    write_mask(tmp_path / folder / "1.png", [[0, 2], [255, 1]], palette=True)
+    (tmp_path / "class_names.txt").write_text("_background_\n#1\ndog\n")
     data = open_segmentation("auto", tmp_path, "train")
-    assert data.labels.classes == ("_background_", "cat", "dog")
+    assert data.labels.classes == ("_background_", "#1", "dog")
     assert data.mask(0).tolist() == [[0, 2], [255, 1]]
 
 

@@ -50,13 +50,13 @@ class Description(BaseModel):
         """The mask value of each class."""
         return list(self.classes) if isinstance(self.classes, dict) else list(range(len(self.classes)))
 
-    def codec(self) -> MaskCodec:
-        """How masks of this data set are read."""
+    def codec(self, file: str = FILE) -> MaskCodec:
+        """How masks of this data set are read; messages name the file that the description is from."""
         by_value = {value: index for index, value in enumerate(self.class_values())}
         colours: dict[Colour, int] | None = None
         if self.palette and self.rgb_masks is not False:
             colours = dict.fromkeys(self.ignore_colours, IGNORE) | {colour: i for i, colour in enumerate(self.palette)}
-        return MaskCodec({self.ignore_index: IGNORE} | by_value, colours, hint=f"check the classes in {FILE}")
+        return MaskCodec({self.ignore_index: IGNORE} | by_value, colours, hint=f"check the classes in {file}")
 
 
 def read_description(root: Path) -> Description:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData
 from espnetv2.data.layouts.common import keyed, pair, split_folder
-from espnetv2.data.layouts.description import read_description
+from espnetv2.data.layouts.description import FILE
+from espnetv2.data.layouts.tools import described
+from espnetv2.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +21,13 @@ def matches(root: Path) -> bool:
 
 def open_split(root: Path, split: str) -> SegmentationData:
     """One split; a mask has the same path below ``masks/<split>`` as its image below ``images/<split>``, except the suffix."""
-    description = read_description(root)
+    found = described(root)
+    if found is None:
+        raise UserError(f"{root / FILE} is missing: create it with the class names, such as  classes: [background, road, car]")
+    labels, codec = found
     pictures, masks = split_folder(root / "images", split), split_folder(root / "masks", split)
     keyed_pictures, keyed_masks = keyed(pictures), keyed(masks)
     if extra := sorted(keyed_masks.keys() - keyed_pictures.keys()):
         log.warning("%s: skipped %d masks without an image, the first is %s", masks, len(extra), keyed_masks[extra[0]].name)
     pairs = pair(sorted(keyed_pictures.items()), keyed_masks, masks)
-    return SegmentationData("masks", split, description.labels(), pairs, description.codec())
+    return SegmentationData("masks", split, labels, pairs, codec)

@@ -28,14 +28,15 @@ def described(root: Path) -> tuple[Labels, MaskCodec] | None:
     for name, read in ((CVAT, _cvat), (LABELME, _labelme)):
         if (path := root / name).is_file():
             lines = [line.strip() for line in read_text(path).splitlines()]
-            description = read(path, [line for line in lines if line and not line.startswith("#")])
+            description = read(path, [line for line in lines if line])
             check_description(path, description)
-            return description.labels(), description.codec()
+            return description.labels(), description.codec(name)
     return None
 
 
 def _cvat(path: Path, lines: list[str]) -> Description:
     """``name:red,green,blue:parts:actions``, for masks in these colours."""
+    lines = [line for line in lines if not line.startswith("#")]
     found = [_CVAT_LINE.fullmatch(line) for line in lines]
     names, palette = [], []
     for line, match in zip(lines, found, strict=True):

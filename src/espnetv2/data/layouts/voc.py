@@ -35,8 +35,8 @@ def open_split(root: Path, split: str) -> SegmentationData:
         there = sorted(file.stem for file in lists.glob("*.txt"))
         raise UserError(f'no split "{split}": there is no file {path}' + (f"; {nearest(split, there)}" if there else ""))
     lines = [line.strip().replace("\\", "/") for line in read_text(path).splitlines() if line.strip()]
-    folder = home / ("SegmentationClassAug" if split == AUGMENTED else "SegmentationClass")
-    labels, codec = described(home) or described(root) or (VOC, voc_codec())
+    folder = _mask_folder(home, split)
+    labels, codec = described(root) or described(home) or (VOC, voc_codec())
     # Some lists contain pairs of paths, others names.
     named = [_paths(home, line) for line in lines]
     if pairs := [(file_blob(found[0]), file_blob(found[1])) for found in named if found is not None]:
@@ -49,6 +49,14 @@ def open_split(root: Path, split: str) -> SegmentationData:
     # A missing image is reported by name when it is read.
     pictures = [(name, known.get(name, home / "JPEGImages" / f"{name}.jpg")) for name in names]
     return SegmentationData("voc", split, labels, pair(pictures, keyed(folder), folder), codec)
+
+
+def _mask_folder(home: Path, split: str) -> Path:
+    if split == AUGMENTED:
+        return home / "SegmentationClassAug"
+    # Older LabelMe writes NumPy arrays into the usual folder.
+    of_labelme = home / "SegmentationClassPNG"
+    return of_labelme if of_labelme.is_dir() else home / "SegmentationClass"
 
 
 def _paths(home: Path, line: str) -> tuple[Path, Path] | None:
