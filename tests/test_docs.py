@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import ROOT, Run
+from espnetv2.data.layouts import open_dataset
+from helpers import ROOT, Run, picture
 
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "node_modules" not in page.parts)]
 BLOCKS = [
@@ -18,11 +19,20 @@ BLOCKS = [
 ]
 
 
+def make_photos(root: Path) -> None:
+    """Five images of each of two classes, not split."""
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for number in range(5):
+            picture(8, 6).save(root / name / f"{number}.jpg")
+
+
 @pytest.mark.parametrize("code", BLOCKS)
 def test_code_runs(code: str, official_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESPNETV2_WEIGHTS", str(official_weights.resolve()))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    make_photos(tmp_path / "photos")
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
 
 
@@ -40,6 +50,18 @@ def test_ones_own_data_from_folder_to_prediction(run: Run, tmp_path: Path, monke
         done = run(*arguments)
         assert done.code == 0, done.stderr
     assert len(list((tmp_path / "maps").glob("*_overlay.jpg"))) == 12
+
+
+def test_class_folders_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "photos")
+    (tmp_path / "photos/.DS_Store").touch()
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs/data/imagefolder.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
+    counts = {split: len(open_dataset("imagefolder", tmp_path / "photos", split)) for split in ("train", "val")}
+    assert counts == {"train": 8, "val": 2}
 
 
 def test_every_command_in_the_documentation_exists(run: Run) -> None:

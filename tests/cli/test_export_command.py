@@ -44,7 +44,7 @@ def test_what_a_file_does_not_take(run: Run, segmentation_file: Path, tmp_path: 
     for more, reason in (
         (("--size", "96x64"), "was exported for 64x32 only"),
         (("--batch", "2"), "one image at a time"),
-        (("--device", "cuda"), "runs on the CPU"),
+        (("--device", "cuda"), "whose runtime chooses the device"),
         (("--weights", segmentation_file), "already contains its weights"),
         (("--backend", "eager"), "its own runtime"),
     ):
