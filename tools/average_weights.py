@@ -26,7 +26,8 @@ def main() -> None:
     checkpoints = [load_checkpoint(path) for path in options.files]
     last = checkpoints[-1]
     for other in checkpoints:
-        if (other.spec, other.info.classes, other.info.preprocessing) != (last.spec, last.info.classes, last.info.preprocessing):
+        same = other.info.classes == last.info.classes and other.info.preprocessing == last.info.preprocessing
+        if other.spec != last.spec or not same:
             sys.exit(f"{other.path} is of another model, of other classes or for another input than {last.path}")
     average = {}
     for name, tensor in last.state_dict.items():
