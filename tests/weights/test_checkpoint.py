@@ -242,6 +242,14 @@ def test_a_network_under_any_key(key: str, tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "x.pth")
 
 
+def test_a_file_that_contains_itself(tmp_path: Path) -> None:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(UserError, match="not the parameters of an espnetv2 model"):
+        load_checkpoint(tmp_path / "x.pth")
+
+
 def test_the_state_of_a_compiled_network_is_saved(tmp_path: Path) -> None:
     network = create_model("espnetv2_s0_5", classes=["a", "b"]).eval()
     wrapped = torch.compile(network)

@@ -189,10 +189,11 @@ def _url_entry(url: str) -> _Entry:
         raise UserError(f'"{url}" is not a valid URL ({error}): check it') from error
     name = Path(urllib.parse.unquote(parts.path))
     # The server's name becomes a file name here: not hidden, and without characters that file systems refuse.
-    stem = "".join(letter for letter in name.stem if letter.isprintable() and letter not in '<>:"|?*\\').lstrip(".")
+    allowed = "".join(letter for letter in name.stem if letter.isprintable() and letter not in '<>:"|?*\\')
+    stem = allowed.lstrip(".") or "download"
     if name.suffix.lower() in VIDEO_SUFFIXES:
-        return _Entry(url, stem or "download", stream=request)
-    return _Entry(url, stem or "download", lambda: read_picture(_download(request), url))
+        return _Entry(url, stem, stream=request)
+    return _Entry(url, stem, lambda: read_picture(_download(request), url))
 
 
 def _request(parts: urllib.parse.SplitResult) -> str:

@@ -100,15 +100,15 @@ def train(
         folder.write_recipe(recipe)
     kernels = not recipe.compile and _accelerate(network, recipe, hardware, accelerator, say)
     module = TrainingModule(network, recipe, training, validation, weights, teacher=teacher, kernels=kernels)
+    steps = recipe.epochs * module.steps_per_epoch
     if kept is not None:
         module.restore_networks(kept)
         say(f"resuming after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
-    elif init is None and recipe.epochs * module.steps_per_epoch < FEW_STEPS:
-        steps = recipe.epochs * module.steps_per_epoch
+    elif init is None and steps < FEW_STEPS:
         say(f"{steps} steps from random weights are few: with --init the network starts from trained ones (espnetv2 models)")
     precision = hardware.arithmetic(accelerator)
     say(f"training {model} on {hardware.processes} {accelerator} device(s), precision {precision}")
-    if module.step < recipe.epochs * module.steps_per_epoch:
+    if module.step < steps:
         with StopSignal() as stop:
             keeper = Keeper(folder, info, validation, kept, stop)
             _fit(module, keeper, hardware, accelerator, precision)

@@ -32,6 +32,7 @@ from espnetv2.weights.keys import Layout, StateDict, convert_official, is_offici
 METADATA_KEY = "espnetv2"
 _FIRST = "encoder.level1.conv.weight"
 BEST = "best.safetensors"
+_DEEPEST = 3
 _WIDTHS = (_FIRST, "encoder.level2.down.act.weight")
 # A few official training files contain NumPy scalars (the best score), which torch does not accept by default.
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -172,7 +173,10 @@ def _refusal(path: Path, reason: str) -> str:
 
 def _unwrap(path: Path, content: object) -> StateDict:
     """The tensors of a plain state dict, or of the one inside a training checkpoint."""
-    while isinstance(content, dict) and not _holds_network(content):
+    # Counted, since a dict in a file may contain itself.
+    for _ in range(_DEEPEST):
+        if not isinstance(content, dict) or _holds_network(content):
+            break
         parts = {key: value for key, value in content.items() if isinstance(value, dict)}
         # Under whatever key: there are many customs.
         networks = [key for key, value in parts.items() if _holds_network(value)]

@@ -78,6 +78,16 @@ def read_description(root: Path) -> Description:
     return description
 
 
+def own_classes(root: Path) -> tuple[Labels, MaskCodec]:
+    """The classes of ``dataset.yaml`` and how masks are read.
+
+    Raises:
+        UserError: for the reasons of ``read_description``.
+    """
+    description = read_description(root)
+    return description.labels(), description.codec()
+
+
 def check_description(path: Path, description: Description) -> None:
     """Check that a description makes sense as a whole.
 

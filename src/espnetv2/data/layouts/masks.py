@@ -7,9 +7,8 @@ from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData
 from espnetv2.data.layouts.common import keyed, pair, split_folder
-from espnetv2.data.layouts.description import FILE
+from espnetv2.data.layouts.description import own_classes
 from espnetv2.data.layouts.tools import described
-from espnetv2.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +20,7 @@ def matches(root: Path) -> bool:
 
 def open_split(root: Path, split: str) -> SegmentationData:
     """One split; a mask has the same path below ``masks/<split>`` as its image below ``images/<split>``, except the suffix."""
-    found = described(root)
-    if found is None:
-        raise UserError(f"{root / FILE} is missing: create it with the class names, such as  classes: [background, road, car]")
-    labels, codec = found
+    labels, codec = described(root) or own_classes(root)
     pictures, masks = split_folder(root / "images", split), split_folder(root / "masks", split)
     keyed_pictures, keyed_masks = keyed(pictures), keyed(masks)
     if extra := sorted(keyed_masks.keys() - keyed_pictures.keys()):

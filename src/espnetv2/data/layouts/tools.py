@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from espnetv2.data.layouts.common import read_text
-from espnetv2.data.layouts.description import FILE, Description, check_description, read_description
+from espnetv2.data.layouts.description import FILE, Description, check_description, own_classes
 from espnetv2.data.masks import MaskCodec
 from espnetv2.errors import UserError
 from espnetv2.labels import Labels
@@ -23,8 +23,7 @@ def described(root: Path) -> tuple[Labels, MaskCodec] | None:
         UserError: the file cannot be read, or contradicts itself.
     """
     if (root / FILE).is_file():
-        description = read_description(root)
-        return description.labels(), description.codec()
+        return own_classes(root)
     for name, read in ((CVAT, _cvat), (LABELME, _labelme)):
         if (path := root / name).is_file():
             lines = [line.strip() for line in read_text(path).splitlines()]
