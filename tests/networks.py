@@ -38,3 +38,8 @@ def exactly(model: Network, image: Tensor) -> Tensor:
 def distance(found: Tensor, wanted: Tensor) -> float:
     """Relative, of the whole."""
     return float((found.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+def farthest(found: Tensor, wanted: Tensor) -> float:
+    """The largest deviation, relative to the largest wanted value."""
+    return float((found - wanted).abs().max() / wanted.abs().max())
