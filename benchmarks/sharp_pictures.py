@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.progress import track
+from street_classes import to_camvid
 
 from espnetv2.data.dataset import SegmentationData
 from espnetv2.data.layouts import open_dataset
@@ -25,27 +26,6 @@ from espnetv2.weights.catalogue import bundled_folder
 
 MODELS = ("espnetv2_seg_s0_5", "espnetv2_seg_s1_0", "espnetv2_seg_s2_0")
 VIEW = (0, 60, 480, 300)
-CAMVID_CLASS = {
-    "road": "road",
-    "sidewalk": "pavement",
-    "building": "building",
-    "wall": "building",
-    "fence": "fence",
-    "pole": "pole",
-    "traffic light": "sign",
-    "traffic sign": "sign",
-    "vegetation": "tree",
-    "terrain": "tree",
-    "sky": "sky",
-    "person": "pedestrian",
-    "rider": "bicyclist",
-    "car": "car",
-    "truck": "car",
-    "bus": "car",
-    "train": "car",
-    "motorcycle": "bicyclist",
-    "bicycle": "bicyclist",
-}
 
 
 def main() -> None:
@@ -70,14 +50,14 @@ def measure(model: str, data: SegmentationData, indices: range, *, shrink: bool)
     preprocessing = checkpoint.info.preprocessing
     if not shrink:
         preprocessing = preprocessing.model_copy(update={"shrink_to": None})
-    to_camvid = np.array([data.labels.classes.index(CAMVID_CLASS[name]) for name in checkpoint.info.classes], np.uint8)
+    table = to_camvid(checkpoint.info.classes, data.labels.classes)
     metrics = SegmentationMetrics(data.labels.classes)
     for index in track(indices, model, transient=True):
         picture = data.pairs[index][0].picture().crop(VIEW)
         labels = np.asarray(Image.fromarray(data.mask(index)).crop(VIEW))
         with torch.inference_mode():
             logits = network(torch.from_numpy(preprocessing(picture))[None])[0]
-        metrics.update(labels, to_camvid[class_map(logits, len(to_camvid), labels.shape).numpy()])
+        metrics.update(labels, table[class_map(logits, len(checkpoint.info.classes), labels.shape).numpy()])
     return metrics.summary()["miou"]
 
 

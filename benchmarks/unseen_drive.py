@@ -1,0 +1,45 @@
+r"""Rearrange CamVid so that validation is on drives that training has not seen.
+
+    python benchmarks/unseen_drive.py --data camvid --out unseen
+    espnetv2 train --recipe camvid --data unseen ...
+
+CamVid's validation frames are seven seconds from the middle of one of its training drives. Here a whole drive by day (0006R0)
+and the second half of the drive at dusk (0001TP) validate, and the other 235 training frames train.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+DAY = "0006R0"
+DUSK = "0001TP"
+FIRST_UNSEEN_AT_DUSK = 7620
+
+
+def main() -> None:
+    """Copy the training frames and their masks into a folder of the same layout."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path)
+    options = parser.parse_args()
+    frames = sorted((options.data / "train").glob("*.jpg"))
+    if not frames:
+        sys.exit(f"{options.data} has no frames in train/: give the folder of CamVid")
+    for frame in frames:
+        split = "val" if is_unseen(frame.stem) else "train"
+        for source, folder in ((frame, split), (options.data / "trainannot" / f"{frame.stem}.png", f"{split}annot")):
+            (options.out / folder).mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, options.out / folder)
+
+
+def is_unseen(stem: str) -> bool:
+    """Whether a frame validates."""
+    drive, frame = stem.split("_")
+    return drive == DAY or (drive == DUSK and int(frame) >= FIRST_UNSEEN_AT_DUSK)
+
+
+if __name__ == "__main__":
+    main()

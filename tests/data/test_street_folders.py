@@ -1,0 +1,64 @@
+"""The scripts that rearrange CamVid and Cityscapes for the measurements in docs/results.md."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from helpers import ROOT
+from small_data import open_segmentation, write_picture
+
+
+def script(name: str, *options: object) -> None:
+    program = [sys.executable, str(ROOT / "benchmarks" / name), *map(str, options)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def add(picture: Path, mask: Path, value: int) -> None:
+    for path in (picture, mask):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_picture(picture)
+    with Image.open(picture) as image:
+        Image.new("L", image.size, value).save(mask)
+
+
+def camvid(root: Path) -> Path:
+    training = ("0016E5_00390", "0006R0_f00930", "0001TP_007590", "0001TP_007620")
+    for split, stems in {"train": training, "val": ("0016E5_07959",)}.items():
+        for stem in stems:
+            add(root / split / f"{stem}.jpg", root / f"{split}annot/{stem}.png", 3)
+    return root
+
+
+def test_unseen_drives(tmp_path: Path) -> None:
+    script("unseen_drive.py", "--data", camvid(tmp_path / "camvid"), "--out", tmp_path / "unseen")
+    found = {
+        split: [Path(picture.name).stem for picture, _ in open_segmentation("camvid", tmp_path / "unseen", split).pairs]
+        for split in ("train", "val")
+    }
+    assert found == {"train": ["0001TP_007590", "0016E5_00390"], "val": ["0001TP_007620", "0006R0_f00930"]}
+
+
+def test_a_mixture(tmp_path: Path) -> None:
+    cityscapes = tmp_path / "cityscapes"
+    # Values of the masks: car, rider, unlabelled. CamVid has car and bicyclist.
+    for number, value in enumerate((13, 12, 255, 13, 13)):
+        name = f"bonn_{number:06}_000019"
+        mask = cityscapes / f"gtFine/train/bonn/{name}_gtFine_labelTrainIds.png"
+        add(cityscapes / f"leftImg8bit/train/bonn/{name}_leftImg8bit.png", mask, value)
+    script(
+        "street_mixture.py", "--camvid", camvid(tmp_path / "camvid"), "--cityscapes", cityscapes, "--out", tmp_path / "mixture"
+    )
+    mixture = open_segmentation("camvid", tmp_path / "mixture", "train")
+    masks = {Path(picture.name).name: mixture.mask(index) for index, (picture, _) in enumerate(mixture.pairs)}
+    assert len(masks) == 4 + 5
+    assert set(np.unique(masks["0016E5_00390_0.jpg"])) == {3}
+    found = [set(np.unique(masks[f"bonn_{number:06}_000019_leftImg8bit.jpg"])) for number in range(3)]
+    assert found == [{8}, {10}, {255}]
+    assert masks["bonn_000000_000019_leftImg8bit.jpg"].shape == (256, 342)
+    assert len(open_segmentation("camvid", tmp_path / "mixture", "val")) == 1
