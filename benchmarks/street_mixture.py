@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--every", default=1, type=int, help="take every so many images of Cityscapes")
     options = parser.parse_args()
+    if options.out.exists():
+        sys.exit(f"{options.out} exists: give a new folder")
     camvid, cityscapes = opened("camvid", options.camvid), opened("cityscapes", options.cityscapes)
     indices = range(0, len(cityscapes), options.every)
     for split, copies in (("train", max(1, round(len(indices) / len(camvid)))), ("val", 1)):

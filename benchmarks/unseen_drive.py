@@ -14,6 +14,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from espnetv2.data.dataset import SegmentationData
+from espnetv2.data.layouts import open_dataset
+
 DAY = "0006R0"
 DUSK = "0001TP"
 FIRST_UNSEEN_AT_DUSK = 7620
@@ -25,14 +28,15 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args()
-    frames = sorted((options.data / "train").glob("*.jpg"))
-    if not frames:
-        sys.exit(f"{options.data} has no frames in train/: give the folder of CamVid")
-    for frame in frames:
-        split = "val" if is_unseen(frame.stem) else "train"
-        for source, folder in ((frame, split), (options.data / "trainannot" / f"{frame.stem}.png", f"{split}annot")):
+    if options.out.exists():
+        sys.exit(f"{options.out} exists: give a new folder")
+    data = open_dataset("camvid", options.data, "train")
+    assert isinstance(data, SegmentationData)
+    for frame, mask in data.pairs:
+        split = "val" if is_unseen(frame.path.stem) else "train"
+        for source, folder in ((frame, split), (mask, f"{split}annot")):
             (options.out / folder).mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, options.out / folder)
+            shutil.copy(source.path, options.out / folder)
 
 
 def is_unseen(stem: str) -> bool:

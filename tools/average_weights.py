@@ -3,7 +3,7 @@ r"""Average the weights of several runs, each of which started from the one befo
     python tools/average_weights.py RUN_A/best.safetensors RUN_B/best.safetensors --out AVERAGE/best.safetensors
 
 Such an average is often better than each of them (Wortsman et al., "Model soups", ICML 2022). The file is described as the last
-one given; evaluate it before you keep it.
+one given, without its metrics; evaluate it before you keep it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from espnetv2.errors import UserError
 from espnetv2.weights import load_checkpoint, save_checkpoint
 
 
@@ -23,7 +24,10 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args()
-    checkpoints = [load_checkpoint(path) for path in options.files]
+    try:
+        checkpoints = [load_checkpoint(path) for path in options.files]
+    except UserError as error:
+        sys.exit(str(error))
     last = checkpoints[-1]
     for other in checkpoints:
         same = other.info.classes == last.info.classes and other.info.preprocessing == last.info.preprocessing
@@ -34,7 +38,7 @@ def main() -> None:
         stacked = torch.stack([checkpoint.state_dict[name] for checkpoint in checkpoints])
         average[name] = stacked.mean(0) if tensor.is_floating_point() else tensor
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(average, last.info, options.out)
+    save_checkpoint(average, last.info.model_copy(update={"metrics": {}}), options.out)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ DATASETS = {
 def main() -> None:
     """Read the arguments, write the file and the card, print the catalogue's row."""
     options = _options()
+    if not (options.run / "metrics.csv").is_file():
+        sys.exit(f"{options.run} has no metrics.csv: give the folder of a run")
     best = load_checkpoint(options.run / "best.safetensors")
     recipe = Recipe.model_validate(best.info.recipe)
     dataset = options.dataset

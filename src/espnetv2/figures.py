@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,5 +31,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format of the path's suffix, completely or not at all."""
-    with atomic_path(path) as partial:
+    with atomic_path(path) as partial, warnings.catch_warnings():
+        # Names in scripts that the font lacks are drawn as boxes; to say so at every plot helps nobody.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(partial)

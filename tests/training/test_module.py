@@ -9,13 +9,14 @@ import torch
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 
 from espnetv2 import create_model
+from espnetv2.data.layouts import open_dataset
 from espnetv2.errors import UserError
 from espnetv2.models.segmentation import SegmentationModel
 from espnetv2.training.module import TrainingModule, _average_into
 from espnetv2.training.optimizers import normalisation_to_keep
 from espnetv2.training.recipe import load_recipe
 from espnetv2.weights import load_checkpoint
-from small_runs import MODEL, run_small
+from small_runs import MODEL, SMALL, run_small
 
 
 @pytest.mark.parametrize("frozen", ["encoder", "all"])
@@ -63,6 +64,17 @@ def test_a_diverging_run_is_stopped_and_not_saved(shapes: Path, tmp_path: Path) 
     with pytest.raises(UserError, match=r"(not finite at step \d+|have diverged by step \d+).*lower lr"):
         run_small(shapes, tmp_path / "run", *hopeless, "checkpoint_steps=1")
     assert not (tmp_path / "run/last.ckpt").exists()
+
+
+def test_a_single_parameter_that_is_not_finite(shapes: Path) -> None:
+    training = open_dataset("auto", shapes, "train")
+    for place in (0, 1, -1):
+        network = create_model(MODEL, num_classes=3)
+        module = TrainingModule(network, load_recipe("segmentation", [*SMALL]), training, training, None)
+        module.check_parameters()
+        torch.nn.init.constant_(list(network.parameters())[place], float("nan"))
+        with pytest.raises(UserError, match=r"have diverged by step 0 \(the largest is nan\)"):
+            module.check_parameters()
 
 
 def test_a_validation_loss_that_is_not_finite(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

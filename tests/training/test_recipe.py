@@ -98,6 +98,11 @@ def test_mistakes_name_the_key(changes: list[str], message: str) -> None:
         load_recipe("segmentation", changes)
 
 
+def test_a_split_may_be_named_by_a_number() -> None:
+    recipe = load_recipe("segmentation", ["train_split=0", "val_split='1'", "lr=1e-2"])
+    assert (recipe.train_split, recipe.val_split, recipe.lr) == ("0", "1", 0.01)
+
+
 def test_unknown_and_unreadable_recipes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='no recipe "segmentatoin": did you mean "segmentation"'):
         load_recipe("segmentatoin")
@@ -107,7 +112,7 @@ def test_unknown_and_unreadable_recipes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not valid YAML"):
         load_recipe(str(tmp_path / "broken.yaml"))
     (tmp_path / "latin.yaml").write_bytes("# Größe".encode("latin-1"))
-    with pytest.raises(UserError, match="cannot be read as UTF-8 text"):
+    with pytest.raises(UserError, match="is not UTF-8 text"):
         load_recipe(str(tmp_path / "latin.yaml"))
     with pytest.raises(UserError, match=r"augmentation.scale goes up to 2.0, but here it is a fraction of the area"):
         load_recipe("classification", ["augmentation.scale=[0.5, 2.0]"])

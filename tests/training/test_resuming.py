@@ -16,6 +16,7 @@ import torch
 
 from espnetv2.errors import UserError
 from espnetv2.metrics import SegmentationMetrics
+from espnetv2.training.folder import INFO_KEY, read_metrics
 from espnetv2.training.hardware import Hardware
 from espnetv2.training.keeper import StoppedError, StopSignal
 from espnetv2.training.module import TrainingModule
@@ -78,8 +79,9 @@ def test_a_second_ctrl_c_stops_at_once() -> None:
         stop.take_over()
         signal.raise_signal(signal.SIGINT)
         assert stop.received == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(StoppedError) as stopped:
             signal.raise_signal(signal.SIGINT)
+        assert not stopped.value.saved
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no such signal here")
@@ -157,6 +159,25 @@ def test_a_run_is_not_overwritten_or_changed(shapes: Path, tmp_path: Path) -> No
     # What a run computes does not depend on these two.
     run_small(shapes, tmp_path / "run", "epochs=1", "workers=1", "checkpoint_steps=7", resume=True)
     assert (tmp_path / "run/metrics.csv").read_text() == before
+
+
+def test_the_files_of_a_run_belong_together(shapes: Path, tmp_path: Path) -> None:
+    run_small(shapes, tmp_path / "run", "epochs=1")
+    best, metrics, last = (tmp_path / "run" / name for name in ("best.safetensors", "metrics.csv", "last.ckpt"))
+    best.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"best\.safetensors, the best weights until now, is missing: put it back"):
+        run_small(shapes, tmp_path / "run", "epochs=1", resume=True)
+    (tmp_path / "elsewhere").rename(best)
+    kept = torch.load(last, weights_only=True)
+    torch.save({**kept, INFO_KEY: "{}"}, last)
+    with pytest.raises(UserError, match="was written by another version of this package"):
+        run_small(shapes, tmp_path / "run", "epochs=1", resume=True)
+    text = metrics.read_text()
+    metrics.write_text(text, "utf-8-sig")
+    assert read_metrics(metrics)[0]["step"] == 1
+    metrics.write_text(text.replace(",", ";"))
+    with pytest.raises(UserError, match="has no columns epoch and step, separated by commas"):
+        read_metrics(metrics)
 
 
 def test_a_run_resumes_with_the_same_images_only(shapes: Path, tmp_path: Path) -> None:

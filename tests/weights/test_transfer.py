@@ -57,6 +57,17 @@ def test_the_same_classes_keep_every_row(tmp_path: Path) -> None:
     assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
 
 
+def test_the_same_classes_among_more_outputs_keep_their_rows(tmp_path: Path) -> None:
+    model, names = "espnetv2_s0_5", ("sky", "road")
+    before, after = create_model(model, num_classes=2), create_model(model, num_classes=5)
+    save_checkpoint(before.state_dict(), described(model, names, 2), tmp_path / "before.safetensors")
+    line = start_from(after, described(model, names, 5), load_checkpoint(tmp_path / "before.safetensors"))
+    assert "the last layer's rows for sky, road" in line
+    weight = after.state_dict()["classifier.weight"]
+    assert torch.equal(weight[:2], before.state_dict()["classifier.weight"])
+    assert not weight[2:].any()
+
+
 def test_no_class_of_the_same_name(tmp_path: Path) -> None:
     model = "espnetv2_s0_5"
     save_checkpoint(

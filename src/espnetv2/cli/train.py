@@ -59,7 +59,7 @@ def train(
     for package in ("lightning", "matplotlib", "tensorboard"):
         if find_spec(package) is None:
             raise MissingPackageError(package, "train", "training")
-    from espnetv2.training.hardware import Hardware
+    from espnetv2.training.hardware import Hardware, process_rank
     from espnetv2.training.keeper import StoppedError
     from espnetv2.training.recipe import load_recipe
     from espnetv2.training.run import train as run
@@ -72,5 +72,7 @@ def train(
     try:
         best = run(resolved, model, data, out, init=init, resume=resume, hardware=hardware, weights_dir=weights_dir, say=say)
     except StoppedError as error:
-        fail("stopped by a signal after saving the state: resume with the same command and --resume", 128 + error.number)
-    stdout().print(f"best weights: {best}", markup=False, highlight=False, soft_wrap=True)
+        when = "after saving the state" if error.saved else "at once; the state saved before is kept"
+        fail(f"stopped by a signal {when}: resume with the same command and --resume", 128 + error.number)
+    if process_rank() == 0:
+        stdout().print(f"best weights: {best}", markup=False, highlight=False, soft_wrap=True)

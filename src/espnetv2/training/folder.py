@@ -135,18 +135,24 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a ``metrics.csv``, without empty cells; a truncated last line is skipped."""
+    """The rows of a ``metrics.csv``, without empty cells; a truncated last line is skipped.
+
+    Raises:
+        UserError: another program has saved it in another form.
+    """
     rows = []
-    with path.open(encoding="utf-8", newline="") as file:
-        for cells in csv.DictReader(file):
-            if None in cells or any(value is None for value in cells.values()):
-                continue
-            try:
-                row = {key: float(value) for key, value in cells.items() if value}
-            except ValueError:
-                continue
-            if "step" in row:
-                rows.append({**row, "epoch": int(row["epoch"]), "step": int(row["step"])})
+    reader = csv.DictReader(io.StringIO(read_text(path)))
+    if reader.fieldnames is not None and not {"epoch", "step"} <= set(reader.fieldnames):
+        raise UserError(f"{path} has no columns epoch and step, separated by commas: put the original back, or remove it")
+    for cells in reader:
+        if None in cells or any(value is None for value in cells.values()):
+            continue
+        try:
+            row = {key: float(value) for key, value in cells.items() if value}
+        except ValueError:
+            continue
+        if {"epoch", "step"} <= row.keys():
+            rows.append({**row, "epoch": int(row["epoch"]), "step": int(row["step"])})
     return rows
 
 

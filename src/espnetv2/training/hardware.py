@@ -88,7 +88,13 @@ class Hardware:
         return index if index is not None else int(local) % torch.cuda.device_count()
 
     def arithmetic(self, accelerator: str) -> Arithmetic:
-        """The requested precision, or the one that suits the device."""
+        """The requested precision, or the one that suits the device.
+
+        Raises:
+            UserError: the device has no such precision.
+        """
+        if self.precision == "16-mixed" and accelerator == "cpu":
+            raise UserError("--precision 16-mixed: float16 is for GPUs: on a CPU, choose bf16-mixed or 32-true")
         if self.precision != "auto":
             return self.precision
         if accelerator != "cuda":

@@ -32,15 +32,17 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT, *([_HANG_UP] if _HANG_UP is not None
 
 
 class StoppedError(Exception):
-    """The run was asked to stop, and has saved its state.
+    """The run was asked to stop.
 
     Args:
         number: of the signal.
+        saved: whether the state was saved; not after a second Ctrl-C.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, saved: bool = True) -> None:
         super().__init__(f"stopped by signal {number}")
         self.number = number
+        self.saved = saved
 
 
 class StopSignal:
@@ -74,9 +76,10 @@ class StopSignal:
                     signal.signal(number, handler)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
+        # Lightning would turn a second KeyboardInterrupt into an exit without a word.
+        if number == signal.SIGINT == self.received:
+            raise StoppedError(number, saved=False)
         self.received = number
-        if number == signal.SIGINT:
-            signal.signal(number, signal.default_int_handler)
 
 
 class Keeper(pl.Callback):

@@ -207,7 +207,8 @@ class TrainingModule(pl.LightningModule):
         Raises:
             UserError: one is.
         """
-        largest = max(float(parameter.detach().abs().max()) for parameter in self.model.parameters())
+        # Python's max would pass over a NaN that does not come first.
+        largest = float(torch.stack([parameter.detach().abs().max().float() for parameter in self.model.parameters()]).max())
         if not largest < LARGEST_PARAMETER:
             raise UserError(
                 f"the parameters have diverged by step {self.step} (the largest is {largest:g}): "

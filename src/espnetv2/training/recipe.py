@@ -47,7 +47,8 @@ _COMPUTES_NOTHING = {"workers", "checkpoint_steps"}
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A split may be named 0, which YAML reads as a number.
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
 
 class Optimizer(_Part):
@@ -327,7 +328,8 @@ def _apply(content: dict[str, Any], change: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f'the value "{text}" of {key} is not valid YAML') from error
-    place[last] = _number(value)
+    quoted = text.lstrip()[:1] in ("'", '"')
+    place[last] = value if quoted else _number(value)
 
 
 def _number(value: object) -> object:

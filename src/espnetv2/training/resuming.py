@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import ValidationError
+
 from espnetv2.data.dataset import LabelledData, fingerprint
 from espnetv2.errors import UserError
 from espnetv2.info import ModelInfo
@@ -51,14 +53,20 @@ def check_same(
     Raises:
         UserError: it had not; the message says what differs.
     """
-    before = ModelInfo.model_validate_json(kept[INFO_KEY])
+    if kept["best"] is not None and not folder.best.exists():
+        raise UserError(f"{folder.best}, the best weights until now, is missing: put it back, or train in another --out")
+    try:
+        before = ModelInfo.model_validate_json(kept[INFO_KEY])
+        recipe = Recipe.model_validate(before.recipe)
+    except ValidationError as error:
+        raise UserError(f"{folder.last} was written by another version of this package: use that, or another --out") from error
     pairs: list[tuple[str, object, object]] = [
         ("model", before.model, info.model),
         ("classes", before.classes, info.classes),
         ("outputs", before.outputs, info.outputs),
         ("number of training images", kept["pictures"], len(training)),
     ]
-    if changed := differences(*(Recipe.model_validate(recipe).shareable() for recipe in (before.recipe, info.recipe))):
+    if changed := differences(recipe.shareable(), Recipe.model_validate(info.recipe).shareable()):
         raise UserError(
             f"the recipe differs from that of {folder.path} ({'; '.join(changed)}): use the original one, or another --out"
         )

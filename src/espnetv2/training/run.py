@@ -70,7 +70,7 @@ def train(
 
     Raises:
         UserError: the recipe, the data, the folder or the devices make the run impossible or pointless.
-        StoppedError: the run was asked to stop, and has saved its state.
+        StoppedError: the run was asked to stop.
     """
     hardware = hardware or Hardware()
     folder = RunFolder(out)
@@ -217,6 +217,8 @@ def _network(recipe: Recipe, model: str, data: LabelledData) -> tuple[Network, M
     spec = model_spec(model)
     if spec.task != recipe.task:
         raise UserError(f"{model} is for {spec.task}, but the recipe is for {recipe.task}: choose another model or recipe")
+    if recipe.loss.auxiliary and spec.decoder != "psp":
+        raise UserError(f'loss.auxiliary has no effect on {model}: only the decoder "psp" has an auxiliary output')
     classes = len(data.labels.classes)
     outputs = max(recipe.outputs or 1, classes)
     torch.manual_seed(recipe.seed)
@@ -240,7 +242,8 @@ def _class_weights(recipe: Recipe, data: LabelledData, outputs: int, say: Say) -
         return None
     if chosen == "data":
         say("counting the classes of the training labels")
-        report = check_split(data)
+        # The labels of a classification are known without decoding an image.
+        report = check_split(data, quick=recipe.task == "classification")
         if report.errors:
             raise UserError(report.errors[0])
         shares = np.array(list(report.frequencies.values()))

@@ -46,4 +46,5 @@ def is_checkpoint(text: str) -> bool:
         return False
     if "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES:
         return True
-    return Path(text).is_file() and text.partition(".")[0] not in MODELS
+    path = Path(text)
+    return (path.is_file() or (path / "best.safetensors").is_file()) and text.partition(".")[0] not in MODELS

@@ -39,7 +39,7 @@ def start_from(network: Network, info: ModelInfo, checkpoint: Checkpoint) -> str
     own, before = network.state_dict(), checkpoint.info
     same = {n: t for n, t in checkpoint.state_dict.items() if n in own and own[n].shape == t.shape}
     last: dict[str, Tensor] = {}
-    if before.classes != info.classes:
+    if before.classes != info.classes or before.outputs != info.outputs:
         layer = model_spec(info.model).output_layer
         for name in (f"{layer}.weight", f"{layer}.bias"):
             same.pop(name, None)

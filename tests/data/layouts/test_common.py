@@ -92,3 +92,14 @@ def test_of_two_masks_the_png_is_taken(tmp_path: Path) -> None:
     picture(2, 2).save(tmp_path / "masks/val/1.webp")
     (tmp_path / "dataset.yaml").write_text("classes: [ground, thing]")
     assert open_segmentation("auto", tmp_path).pairs[0][1].path.suffix == ".png"
+
+
+@pytest.mark.parametrize("split", ["", " ", ".", ".."])
+def test_a_split_has_a_name(tmp_path: Path, split: str) -> None:
+    with pytest.raises(UserError, match="is not the name of a split: give one such as train or val"):
+        open_dataset("auto", make_shapes(tmp_path), split)
+
+
+def test_a_folder_with_the_name_of_a_list(tmp_path: Path) -> None:
+    (make_shapes(tmp_path) / "notes.txt").mkdir()
+    assert open_dataset("auto", tmp_path, "val").layout == "masks"

@@ -49,3 +49,12 @@ def test_shards_for_segmentation(tmp_path: Path) -> None:
     (tmp_path / "val" / "0.tar").write_bytes(b"no shard")
     with pytest.raises(UserError, match="damaged or not a tar file"):
         open_dataset("webdataset", tmp_path, "val")
+    write_shard(tmp_path / "val" / "0.tar", {"x.mask.png": mask})
+    with pytest.raises(UserError, match=r"x\.mask\.png.*: its sample has no image: add one such as \.jpg"):
+        open_dataset("webdataset", tmp_path, "val")
+
+
+def test_one_class_is_no_classification(tmp_path: Path) -> None:
+    write_shard(tmp_path / "val" / "0.tar", {"x.jpg": encoded(picture(2, 2), "JPEG"), "x.cls": b"0"})
+    with pytest.raises(UserError, match="have one class only: at least two are needed"):
+        open_dataset("webdataset", tmp_path, "val")

@@ -53,6 +53,8 @@ def open_dataset(layout: str, root: str | Path, split: str, *, mask_scale: float
         layout = _recognise(folder)
     elif layout not in LAYOUTS:
         raise UserError(f'no data set layout "{layout}": {nearest(layout, LAYOUTS)}')
+    if split.strip() in ("", ".", ".."):
+        raise UserError(f'"{split}" is not the name of a split: give one such as train or val')
     data = LAYOUTS[layout].open(folder, split)
     if not len(data):
         raise UserError(f'the split "{split}" of {folder} has no images: fill its list, or choose another split')

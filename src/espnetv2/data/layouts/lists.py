@@ -18,7 +18,7 @@ from espnetv2.labels import CITYSCAPES, VOC, Labels
 
 def matches(root: Path) -> bool:
     """Whether the folder looks like this layout."""
-    return any(_is_list(path) for path in root.glob("*.txt"))
+    return any(_is_list(path) for path in root.glob("*.txt") if path.is_file())
 
 
 def open_split(root: Path, split: str) -> SegmentationData:

@@ -61,11 +61,11 @@ def _read_index(path: Path) -> list[Sample]:
     return list(samples.values())
 
 
-def _picture(sample: Sample) -> Blob:
+def _picture(sample: Sample, named: str | None = None) -> Blob:
     for kind, blob in sample.items():
         if kind in _PICTURES:
             return blob
-    raise UserError(f"{next(iter(sample.values())).name}: its sample has no image: add one such as .jpg")
+    raise UserError(f"{named or next(iter(sample.values())).name}: its sample has no image: add one such as .jpg")
 
 
 def _segmentation(root: Path, split: str, samples: list[Sample]) -> SegmentationData:
@@ -77,8 +77,7 @@ def _segmentation(root: Path, split: str, samples: list[Sample]) -> Segmentation
         mask = mask or (sample.get("png") if "png" in sample and len(_PICTURES & sample.keys()) > 1 else None)
         if mask is None:
             raise UserError(f"{_picture(sample).name}: its sample has no mask: add one such as .mask.png")
-        picture = next(blob for kind, blob in sample.items() if kind in _PICTURES and blob is not mask)
-        pairs.append((picture, mask))
+        pairs.append((_picture({kind: blob for kind, blob in sample.items() if blob is not mask}, mask.name), mask))
     return SegmentationData("webdataset", split, description.labels(), pairs, description.codec())
 
 
@@ -95,6 +94,8 @@ def _classification(root: Path, split: str, samples: list[Sample]) -> Classifica
     labels = _class_names(root, highest)
     if highest >= len(labels.classes):
         raise UserError(f"the shards of {split} have class {highest}, but only {len(labels.classes)} classes are named")
+    if len(labels.classes) < 2:
+        raise UserError(f"the shards of {split} have one class only: at least two are needed")
     return ClassificationData("webdataset", split, labels, items)
 
 
