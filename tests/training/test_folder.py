@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from espnetv2.errors import UserError
 from espnetv2.info import generic_info
 from espnetv2.models.registry import model_spec
 from espnetv2.training.folder import RunFolder
 from espnetv2.training.recipe import load_recipe
+from small_runs import run_small
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no limit to the size of files there")
@@ -21,6 +23,7 @@ def test_a_write_that_really_fails_is_told_and_keeps_the_old_state(tmp_path: Pat
 import resource
 import torch
 from pathlib import Path
+from espnetv2.errors import UserError
 from espnetv2.errors import UserError
 from espnetv2.info import generic_info
 from espnetv2.models.registry import model_spec
@@ -45,3 +48,12 @@ def test_a_recipe_that_somebody_has_written_is_told_from_a_runs(tmp_path: Path) 
     assert not folder.holds_a_foreign_recipe()
     folder.recipe.write_text("# mine\ntask: segmentation\n")
     assert folder.holds_a_foreign_recipe()
+
+
+def test_two_processes_do_not_train_in_one_folder(shapes: Path, tmp_path: Path) -> None:
+    run_small(shapes, tmp_path / "run", "epochs=1")
+    before = (tmp_path / "run/metrics.csv").read_bytes()
+    with RunFolder(tmp_path / "run").alone(), pytest.raises(UserError, match="another process is training"):
+        run_small(shapes, tmp_path / "run", "epochs=1", resume=True)
+    assert (tmp_path / "run/metrics.csv").read_bytes() == before
+    run_small(shapes, tmp_path / "run", "epochs=1", resume=True)

@@ -31,7 +31,16 @@ def test_files_of_a_run(shapes: Path, tmp_path: Path) -> None:
     said: list[str] = []
     best = run_small(shapes, tmp_path / "run", say=said.append)
     found = {path.name for path in (tmp_path / "run").iterdir()}
-    expected = {"recipe.yaml", "metrics.csv", "last.ckpt", "best.safetensors", "curves.png", "confusion.png", "samples"}
+    expected = {
+        ".lock",
+        "recipe.yaml",
+        "metrics.csv",
+        "last.ckpt",
+        "best.safetensors",
+        "curves.png",
+        "confusion.png",
+        "samples",
+    }
     assert found == expected | {"tensorboard"}
     assert sorted(path.name for path in (tmp_path / "run/samples").iterdir()) == ["epoch_0000.jpg", "epoch_0001.jpg"]
     for name in ("curves.png", "confusion.png"):

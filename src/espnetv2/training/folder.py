@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from espnetv2.data.layouts.common import read_text
 from espnetv2.errors import UserError
@@ -41,6 +42,27 @@ class RunFolder:
         self.confusion = path / "confusion.png"
         self.samples = path / "samples"
         self.tensorboard = path / "tensorboard"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training in this folder, as when a job was submitted twice.
+
+        Raises:
+            UserError: another one does already.
+        """
+        lock = FileLock(self.path / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"another process is training in {self.path}: wait for it, or choose another --out") from None
+        except NotImplementedError:
+            # Some network file systems have no locks.
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
 
     def tidy(self) -> None:
         """Remove partial files left by a killed process."""

@@ -6,7 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -78,6 +78,7 @@ def train(
     say = say if first else lambda _: None
     check_folder(folder, recipe, say, resume=resume, first=first)
     accelerator = hardware.accelerator()
+    precision = hardware.arithmetic(accelerator)
     hardware.check_batch(recipe)
     base = model.partition(".")[0]
     if base != model and base in MODELS:
@@ -95,23 +96,25 @@ def train(
         say(f"distilling from {recipe.teacher} in addition to the labels")
     weights = _class_weights(recipe, training, network.num_classes, say)
     writable_folder(out)
-    if first:
-        folder.tidy()
-        folder.write_recipe(recipe)
-    kernels = not recipe.compile and _accelerate(network, recipe, hardware, accelerator, say)
-    module = TrainingModule(network, recipe, training, validation, weights, teacher=teacher, kernels=kernels)
-    steps = recipe.epochs * module.steps_per_epoch
-    if kept is not None:
-        module.restore_networks(kept)
-        say(f"resuming after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
-    elif init is None and steps < FEW_STEPS:
-        say(f"{steps} steps from random weights are few: with --init the network starts from trained ones (espnetv2 models)")
-    precision = hardware.arithmetic(accelerator)
-    say(f"training {model} on {hardware.processes} {accelerator} device(s), precision {precision}")
-    if module.step < steps:
-        with StopSignal() as stop:
-            keeper = Keeper(folder, info, validation, kept, stop)
-            _fit(module, keeper, hardware, accelerator, precision)
+    with folder.alone() if first else nullcontext():
+        if first:
+            folder.tidy()
+            folder.write_recipe(recipe)
+        kernels = not recipe.compile and _accelerate(network, recipe, hardware, accelerator, say)
+        module = TrainingModule(network, recipe, training, validation, weights, teacher=teacher, kernels=kernels)
+        steps = recipe.epochs * module.steps_per_epoch
+        if kept is not None:
+            module.restore_networks(kept)
+            say(f"resuming after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
+        elif init is None and steps < FEW_STEPS:
+            say(
+                f"{steps} steps from random weights are few: with --init the network starts from trained ones (espnetv2 models)"
+            )
+        say(f"training {model} on {hardware.processes} {accelerator} device(s), precision {precision}")
+        if module.step < steps:
+            with StopSignal() as stop:
+                keeper = Keeper(folder, info, validation, kept, stop)
+                _fit(module, keeper, hardware, accelerator, precision)
     return folder.best
 
 
