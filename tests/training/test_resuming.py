@@ -49,6 +49,14 @@ def test_a_killed_and_a_stopped_run_resume_exactly(shapes: Path, tmp_path: Path)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_run_leaves_no_temporary_files(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    variables = environment() | {"TMPDIR": str(tmp_path / "temporary")}
+    program = command(shapes, tmp_path / "run", changes=("epochs=1", "workers=1"))
+    subprocess.run(program, check=True, capture_output=True, env=variables)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
 def test_ctrl_c_saves_and_stops(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Ignored where the tests run in the background of a script.
     before = signal.getsignal(signal.SIGINT)

@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -210,8 +211,22 @@ def _outlast_signals(recipe: Recipe) -> Callable[[int], None] | None:
 
 
 def _ignore_until(leaving: ctypes.c_bool, _: int) -> None:
+    inherited = _temporary_folder()
+
+    def leave(*_: object) -> None:
+        if leaving.value:
+            if (folder := _temporary_folder()) is not None and folder != inherited:
+                shutil.rmtree(folder, ignore_errors=True)
+            os._exit(0)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if leaving.value else None)
+    signal.signal(signal.SIGTERM, leave)
+
+
+def _temporary_folder() -> str | None:
+    """The folder in which this process shares tensors, if there is one. Python removes it unless the process ends abruptly."""
+    folder: str | None = getattr(multiprocessing.current_process(), "_config", {}).get("tempdir")
+    return folder
 
 
 def _stack(samples: Sequence[Sample]) -> Batch:
