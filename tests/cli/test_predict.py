@@ -72,6 +72,15 @@ def test_a_video_becomes_an_overlaid_video(run: Run, segmentation_file: Path, tm
     assert capture.get(cv2.CAP_PROP_FPS) == 10
     assert capture.get(cv2.CAP_PROP_FRAME_WIDTH) >= 96
     capture.release()
+    done = run("predict", tmp_path / "clip.mp4", "--model", segmentation_file, "--out", tmp_path / "out")
+    written, shares = done.stdout.splitlines()
+    assert written == f"{tmp_path}/clip.mp4 -> {tmp_path}/out/clip_overlay.mp4"
+    assert shares.startswith("    first frame: ")
+
+
+def test_weights_without_a_model(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
+    done = run("predict", tmp_path / "a.png", "--weights", segmentation_file)
+    assert_one_line_error(done, f"--weights {segmentation_file} needs --model with the model's name")
 
 
 def test_label_ids(run: Run, segmentation_file: Path, classification_file: Path, tmp_path: Path) -> None:

@@ -52,6 +52,10 @@ def predict(
     from espnetv2.files import results_folder
     from espnetv2.inference.sources import open_sources
 
+    if weights is not None and model == DEFAULT_MODEL:
+        raise UserError(
+            f"--weights {weights} needs --model with the model's name; or give the file alone, as --model {weights}"
+        )
     stream = open_sources(sources, out=out)
     if label_ids and stream.count is None:
         raise UserError("--label-ids is for images only: leave it out, or leave out videos and cameras")
@@ -183,8 +187,11 @@ class _Job:
             self.results.append(result.to_dict() | {"files": [str(path) for path in files]})
         if self.quiet or result.frame:
             return
+        source, when = result.source, ""
+        if result.frame is not None:
+            source, when = source.removesuffix("#0"), "first frame: "
         stdout().print(
-            f"{result.source} -> {', '.join(map(str, files))}\n    {result.summary()}",
+            f"{source} -> {', '.join(map(str, files))}\n    {when}{result.summary()}",
             markup=False,
             highlight=False,
             soft_wrap=True,
