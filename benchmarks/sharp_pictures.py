@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.progress import track
-from street_classes import to_camvid
+from street_data import opened, to_camvid
 
 from espnetv2.data.dataset import SegmentationData
-from espnetv2.data.layouts import open_dataset
 from espnetv2.factory import load_model
 from espnetv2.metrics import SegmentationMetrics
 from espnetv2.postprocessing import class_map
@@ -34,8 +33,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="CamVid's folder")
     parser.add_argument("--every", type=int, default=2, help="take every so many pictures of the validation split")
     options = parser.parse_args()
-    data = open_dataset("camvid", options.data, "val")
-    assert isinstance(data, SegmentationData)
+    data = opened("camvid", options.data, "val")
     print("| weights | mIoU, as sharp as they are | mIoU, shrunk first |")
     print("|---|---|---|")
     for model in MODELS:

@@ -11,17 +11,12 @@ that both make up about half. Validation is CamVid's.
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from rich.progress import track
-from street_classes import to_camvid
-
-from espnetv2.data.dataset import SegmentationData
-from espnetv2.data.layouts import open_dataset
+from street_data import check_new, copy_pair, opened, to_camvid
 
 CITYSCAPES_SIZE = (512, 256)
 PART_WIDTH = 342
@@ -36,13 +31,14 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--every", default=1, type=int, help="take every so many images of Cityscapes")
     options = parser.parse_args()
-    if options.out.exists():
-        sys.exit(f"{options.out} exists: give a new folder")
-    camvid, cityscapes = opened("camvid", options.camvid), opened("cityscapes", options.cityscapes)
+    check_new(options.out)
+    camvid, cityscapes = opened("camvid", options.camvid, "train"), opened("cityscapes", options.cityscapes, "train")
     indices = range(0, len(cityscapes), options.every)
-    for split, copies in (("train", max(1, round(len(indices) / len(camvid)))), ("val", 1)):
-        for copy in range(copies):
-            copy_split(options.camvid, options.out, split, copy)
+    for copy in range(max(1, round(len(indices) / len(camvid)))):
+        for pair in camvid.pairs:
+            copy_pair(pair, options.out, "train", f"_{copy}")
+    for pair in opened("camvid", options.camvid, "val").pairs:
+        copy_pair(pair, options.out, "val")
     table, rng = to_camvid(cityscapes.labels.classes, camvid.labels.classes), np.random.default_rng(0)
     for index in track(indices, "Cityscapes"):
         left = int(rng.integers(CITYSCAPES_SIZE[0] - PART_WIDTH + 1))
@@ -52,21 +48,6 @@ def main() -> None:
         stem = Path(cityscapes.pairs[index][0].name).stem
         picture.save(options.out / "train" / f"{stem}.jpg", quality=QUALITY)
         labels.save(options.out / "trainannot" / f"{stem}.png")
-
-
-def opened(layout: str, folder: Path) -> SegmentationData:
-    """The training split."""
-    data = open_dataset(layout, folder, "train")
-    assert isinstance(data, SegmentationData)
-    return data
-
-
-def copy_split(source: Path, out: Path, split: str, copy: int) -> None:
-    """Copy a split of CamVid, with the copy's number in the names."""
-    for folder in (split, f"{split}annot"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-        for path in sorted((source / folder).iterdir()):
-            shutil.copy(path, out / folder / f"{path.stem}_{copy}{path.suffix}")
 
 
 if __name__ == "__main__":

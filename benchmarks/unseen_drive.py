@@ -10,12 +10,9 @@ and the second half of the drive at dusk (0001TP) validate, and the other 235 tr
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
 from pathlib import Path
 
-from espnetv2.data.dataset import SegmentationData
-from espnetv2.data.layouts import open_dataset
+from street_data import check_new, copy_pair, opened
 
 DAY = "0006R0"
 DUSK = "0001TP"
@@ -28,15 +25,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args()
-    if options.out.exists():
-        sys.exit(f"{options.out} exists: give a new folder")
-    data = open_dataset("camvid", options.data, "train")
-    assert isinstance(data, SegmentationData)
-    for frame, mask in data.pairs:
-        split = "val" if is_unseen(frame.path.stem) else "train"
-        for source, folder in ((frame, split), (mask, f"{split}annot")):
-            (options.out / folder).mkdir(parents=True, exist_ok=True)
-            shutil.copy(source.path, options.out / folder)
+    check_new(options.out)
+    for pair in opened("camvid", options.data, "train").pairs:
+        copy_pair(pair, options.out, "val" if is_unseen(pair[0].path.stem) else "train")
 
 
 def is_unseen(stem: str) -> bool:

@@ -22,6 +22,11 @@ from espnetv2.models.network import Network
 from networks import farthest, trained_like
 
 
+@torch.no_grad()
+def check_plain(fast: AcceleratedModel, model: Network, image: torch.Tensor) -> None:
+    assert torch.equal(fast(image), model(image))
+
+
 def _head_of_3x3(model: Network) -> None:
     model.get_submodule("decoder.pool1").expand = nn.Conv2d(10, 5, 3, padding=1)
 
@@ -57,8 +62,7 @@ def test_a_changed_network_answers_itself(alter: Callable[[Network], None]) -> N
     fast, image = espnetv2.accelerate(model.eval()), torch.randn(1, 3, 40, 50)
     assert fast.reason is not None
     assert "the network has been modified since it was created" in fast.reason
-    with torch.no_grad():
-        assert torch.equal(fast(image), model(image))
+    check_plain(fast, model, image)
 
 
 def test_a_traced_network_is_the_plain_one() -> None:
@@ -115,8 +119,8 @@ def test_the_other_decoder_goes_the_plain_way_and_says_so(caplog: pytest.LogCapt
     fast = accelerated(caplog, model)
     assert 'kernels for the decoder "pyramid" only' in caplog.text
     image = torch.randn(1, 3, 32, 48)
+    check_plain(fast, model, image)
     with torch.no_grad():
-        assert torch.equal(fast(image), model(image))
         assert torch.equal(espnetv2.accelerate(model, output="classes")(image), model(image).argmax(1).byte())
     with pytest.raises(UserError, match="there is no plan"):
         fast.plan(32, 48)
@@ -126,9 +130,7 @@ def test_half_precision_goes_the_plain_way_and_says_so(caplog: pytest.LogCapture
     model = trained_like("espnetv2_s0_5").to(torch.bfloat16)
     fast = accelerated(caplog, model)
     assert "the model is bfloat16" in caplog.text
-    image = torch.randn(1, 3, 32, 48, dtype=torch.bfloat16)
-    with torch.no_grad():
-        assert torch.equal(fast(image), model(image))
+    check_plain(fast, model, torch.randn(1, 3, 32, 48, dtype=torch.bfloat16))
 
 
 def test_without_a_compiler_it_goes_the_plain_way_and_says_so(
@@ -140,8 +142,6 @@ def test_without_a_compiler_it_goes_the_plain_way_and_says_so(
         model = trained_like("espnetv2_seg_s0_5")
         fast = accelerated(caplog, model)
         assert "no-such-compiler that CC names is not installed" in caplog.text
-        image = torch.randn(1, 3, 32, 48)
-        with torch.no_grad():
-            assert torch.equal(fast(image), model(image))
+        check_plain(fast, model, torch.randn(1, 3, 32, 48))
     finally:
         compiler.kernels.cache_clear()

@@ -24,7 +24,6 @@ import resource
 import torch
 from pathlib import Path
 from espnetv2.errors import UserError
-from espnetv2.errors import UserError
 from espnetv2.info import generic_info
 from espnetv2.models.registry import model_spec
 from espnetv2.training.folder import RunFolder

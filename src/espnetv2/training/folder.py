@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ INFO_KEY = "espnetv2"
 _WRITTEN = "# The recipe of this run, every key in place; written by espnetv2 train.\n"
 _FAILED_WRITES = ("No space", "file write failed", "unexpected pos", "PytorchStreamWriter failed")
 Row = dict[str, float]
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -47,6 +49,8 @@ class RunFolder:
     def alone(self) -> Iterator[None]:
         """Keep other processes from training in this folder, as when a job was submitted twice.
 
+        Some network file systems have no locks; there it does nothing.
+
         Raises:
             UserError: another one does already.
         """
@@ -55,10 +59,8 @@ class RunFolder:
             lock.acquire()
         except Timeout:
             raise UserError(f"another process is training in {self.path}: wait for it, or choose another --out") from None
-        except NotImplementedError:
-            # Some network file systems have no locks.
-            yield
-            return
+        except (NotImplementedError, OSError) as error:
+            log.debug("%s cannot be locked: %s", self.path, error)
         try:
             yield
         finally:

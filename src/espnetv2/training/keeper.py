@@ -31,8 +31,8 @@ _HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 _STOPPING = (signal.SIGTERM, signal.SIGINT, *([_HANG_UP] if _HANG_UP is not None else []))
 
 
-class StoppedError(Exception):
-    """The run was asked to stop.
+class StoppedError(BaseException):
+    """The run was asked to stop; like ``KeyboardInterrupt`` no ``Exception``, so that nothing takes it for a failed plot.
 
     Args:
         number: of the signal.

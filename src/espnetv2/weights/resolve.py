@@ -7,7 +7,7 @@ from pathlib import Path
 from espnetv2.errors import UserError
 from espnetv2.models.registry import MODELS
 from espnetv2.weights.catalogue import catalogue, find_weights
-from espnetv2.weights.checkpoint import Checkpoint, load_checkpoint
+from espnetv2.weights.checkpoint import BEST, Checkpoint, load_checkpoint
 from espnetv2.weights.download import fetch
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
@@ -47,4 +47,4 @@ def is_checkpoint(text: str) -> bool:
     if "/" in text or "\\" in text or Path(text).suffix in CHECKPOINT_SUFFIXES:
         return True
     path = Path(text)
-    return (path.is_file() or (path / "best.safetensors").is_file()) and text.partition(".")[0] not in MODELS
+    return (path.is_file() or (path / BEST).is_file()) and text.partition(".")[0] not in MODELS
