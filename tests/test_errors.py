@@ -13,6 +13,14 @@ def test_a_missing_package_crosses_processes() -> None:
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
+def test_where_torch_is_missing_an_extra_is_not_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert str(MissingPackageError("openvino", "export", "running a file")).endswith(
+        "pip install '.[export]' in a checkout of espnetv2"
+    )
+    monkeypatch.setattr("espnetv2.errors.find_spec", lambda _: None)
+    assert str(MissingPackageError("openvino", "export", "running a file")).endswith("not installed: pip install openvino")
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

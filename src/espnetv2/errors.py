@@ -6,6 +6,7 @@ import difflib
 import errno
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,10 +30,9 @@ class MissingPackageError(UserError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         self._given = (package, extra, purpose)
-        super().__init__(
-            f"{purpose} requires the package {package}, which is not installed: "
-            f"pip install '.[{extra}]' in a checkout of espnetv2"
-        )
+        # On an edge board without torch, an extra would install torch, too.
+        fix = f"pip install '.[{extra}]' in a checkout of espnetv2" if find_spec("torch") else f"pip install {package}"
+        super().__init__(f"{purpose} requires the package {package}, which is not installed: {fix}")
 
     def __reduce__(self) -> tuple[type[MissingPackageError], tuple[str, str, str]]:
         """Pickle the arguments: by default, another process would rebuild the error from its message."""
@@ -66,7 +66,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def validation_message(error: ValidationError, known: Iterable[str]) -> str:
     """The first problem of a configuration in one line: where, what, and for an unknown key the nearest known one."""
-    problem = error.errors()[0]
+    problems = error.errors()
+    # Of several types that a key may have, the one that its value resembles most: pydantic got deepest into it.
+    problem = max((one for one in problems if one["loc"][:1] == problems[0]["loc"][:1]), key=lambda one: len(one["loc"]))
     # Which of several types was tried is an internal of pydantic.
     where = ".".join(str(part) for part in problem["loc"] if "[" not in str(part))
     if problem["type"] == "extra_forbidden":
@@ -76,5 +78,7 @@ def validation_message(error: ValidationError, known: Iterable[str]) -> str:
     if not where:
         # An error about several keys together names them itself.
         return reason if isinstance(problem["input"], dict) else f"content: {reason} (found {problem['input']!r})"
+    if problem["type"] == "string_type" and isinstance(problem["input"], bool):
+        reason = 'YAML reads this as yes or no: put a name in quotes, as in "off"'
     shown = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
     return f"{where}: {reason}{shown}"

@@ -70,3 +70,16 @@ def test_a_mask_that_is_turned_against_its_picture(tmp_path: Path) -> None:
         UserError, match="is 2x3, but its image is 3x2: one of them is rotated, perhaps by its EXIF orientation"
     ):
         data.mask(0, (3, 2))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_with_other_values_is_named_as_the_cause(mode: str) -> None:
+    content = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 2, (16, 16), np.uint8) * 200
+    Image.fromarray(noise).convert(mode).save(content, "JPEG")
+    for codec in (index_codec(2), Description(classes=["a", "b"], palette=[(0, 0, 0), (200, 200, 200)]).codec()):
+        with pytest.raises(UserError, match=r"a\.jpg: the mask is a JPEG, which has altered its values: .* as PNG"):
+            codec.inspect(content.getvalue(), "a.jpg")
+    flat = io.BytesIO()
+    Image.new(mode, (16, 16), "black").save(flat, "JPEG")
+    assert not index_codec(2).decode(flat.getvalue(), "a.jpg").any()

@@ -34,17 +34,33 @@ def test_a_folder_is_searched_recursively_and_names_stay_apart(folder: Path) -> 
     assert [item.stem for item in stream.items] == ["a", "b", "a_2", "c"]
 
 
-def test_results_within_the_folder_are_left_out(folder: Path) -> None:
+def test_results_of_earlier_runs_are_left_out(folder: Path, tmp_path: Path) -> None:
     before = open_sources([folder]).count
     assert before == 4
-    for place in (folder, folder / "sub"):
+    (tmp_path / "results").mkdir()
+    for place in (folder, folder / "sub", tmp_path / "results"):
         save_png(picture(2, 2), place / "class_map.png")
         save_jpeg(picture(2, 2), place / "class_map_overlay.jpg")
     (folder / "clip_overlay.mp4").touch()
     mark_video(folder / "clip_overlay.mp4")
-    assert open_sources([folder], out=folder).count == before
-    assert open_sources([str(folder / "**/*[gG4]")], out=folder).count == before
-    assert open_sources([folder], out=folder / "sub").count == before + 2
+    assert open_sources([folder]).count == before
+    assert open_sources([str(folder / "**/*[gG4]")]).count == before
+    with pytest.raises(UserError, match=r"no images in the folder .*: it has only results of earlier predictions"):
+        open_sources([tmp_path / "results"])
+    with pytest.raises(UserError, match=r"no file matches .*\*\.png\": only results of earlier predictions match it"):
+        open_sources([str(tmp_path / "results" / "*.png")])
+    # Named, a result is a picture like any other.
+    assert open_sources([tmp_path / "results" / "class_map.png"]).count == 1
+
+
+def test_videos_in_a_folder_are_skipped_and_it_is_said(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "sub" / "clip.MOV").touch()
+    assert open_sources([folder]).count == 4
+    assert f"{folder}: skipped 1 videos, the first is {folder / 'sub' / 'clip.MOV'}: give them by name" in caplog.text
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "clip.mp4").touch()
+    with pytest.raises(UserError, match=r'its videos need a pattern, such as ".*clips.*\*\.mp4"'):
+        open_sources([tmp_path / "clips"])
 
 
 def test_globs_and_several_sources_in_order(folder: Path) -> None:

@@ -156,6 +156,18 @@ def test_a_run_without_last_ckpt_is_not_restarted(shapes: Path, tmp_path: Path) 
     assert (tmp_path / "run/best.safetensors").read_bytes() == before
 
 
+@pytest.mark.parametrize("part", ["state_dict", "optimizer"])
+def test_a_last_ckpt_that_lacks_a_part_is_refused(shapes: Path, tmp_path: Path, part: str) -> None:
+    run_small(shapes, tmp_path / "run", "epochs=2", resume=True)
+    last = tmp_path / "run/last.ckpt"
+    kept = torch.load(last, weights_only=True)
+    kept["step"] -= 1
+    kept[part].popitem()
+    torch.save(kept, last)
+    with pytest.raises(UserError, match=r"last\.ckpt does not hold what this run needs \(.*\): start the run again"):
+        run_small(shapes, tmp_path / "run", "epochs=2", resume=True)
+
+
 def test_a_run_is_not_overwritten_or_changed(shapes: Path, tmp_path: Path) -> None:
     run_small(shapes, tmp_path / "run", "epochs=1")
     with pytest.raises(UserError, match="already contains a run: resume it with the same command and --resume"):

@@ -167,6 +167,13 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, zipped: boo
     assert not marker.exists()
 
 
+def test_text_is_not_taken_for_code(tmp_path: Path) -> None:
+    # To a pickle, "c" means an import.
+    (tmp_path / "dataset.yaml").write_text("classes: [road, car]\npalette: null\n")
+    with pytest.raises(UserError, match=r"dataset\.yaml is damaged or not a checkpoint"):
+        load_checkpoint(tmp_path / "dataset.yaml")
+
+
 def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     own = state("espnetv2_s0_5", 2)
     save_file(own, tmp_path / "whole.safetensors")

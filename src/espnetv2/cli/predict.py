@@ -56,7 +56,7 @@ def predict(
         raise UserError(
             f"--weights {weights} needs --model with the model's name; or give the file alone, as --model {weights}"
         )
-    stream = open_sources(sources, out=out)
+    stream = open_sources(sources)
     if label_ids and stream.count is None:
         raise UserError("--label-ids is for images only: leave it out, or leave out videos and cameras")
     predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir, backend, accelerate=not no_accelerate)

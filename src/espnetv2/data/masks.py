@@ -17,6 +17,7 @@ from espnetv2.labels import CITYSCAPES_LABEL_IDS, IGNORE, Colour
 MAX_CLASSES = 255
 _UNKNOWN = 256
 _SHOWN = 8
+_LOSSY = {"JPEG", "MPO"}
 _COLOUR_MODES = {"RGB", "RGBA", "CMYK", "YCbCr"}
 _GREY_MODES = {"1", "L", "P"}
 """If colours are expected, these are read as colours too, such as black and white."""
@@ -52,11 +53,12 @@ class MaskCodec:
         """Like ``decode``, but unknown values become 255 and are returned.
 
         Raises:
-            UserError: the file is damaged or of the wrong kind.
+            UserError: the file is damaged, of the wrong kind, or a JPEG with values that are no classes.
         """
         try:
             with open_picture(content) as opened:
                 opened.load()
+                lossy = opened.format in _LOSSY
                 mask = upright(opened)
                 if mask.mode in ("LA", "La", "PA"):
                     mask = mask.getchannel(0)
@@ -71,17 +73,15 @@ class MaskCodec:
         except Exception as error:
             # A damaged file can break the decoder anywhere.
             raise UserError(f"{name}: the mask is damaged or not an image ({error})") from error
-        if not colourful:
-            if pixels.dtype.kind == "f" and not (np.isfinite(pixels) & (pixels == np.trunc(pixels))).all():
-                raise UserError(f"{name}: the mask contains fractions, but class indices are expected: save it with integers")
-            return self._from_values(pixels.astype(np.int64))
-        if self.colours is not None:
-            return self._from_colours(pixels, self.colours)
-        if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
-            return self._from_values(pixels[..., 0].astype(np.int64))
-        raise UserError(
-            f"{name}: this is an RGB mask, but class indices are expected: list the colours as palette in dataset.yaml"
-        )
+        try:
+            classes, unknown = self._classes(pixels, name, colourful=colourful)
+        except UserError:
+            if lossy:
+                raise UserError(_altered(name)) from None
+            raise
+        if unknown and lossy:
+            raise UserError(_altered(name))
+        return classes, unknown
 
     def advice(self, unknown: set[int] | set[Colour]) -> str:
         """What probably went wrong, given the unknown values."""
@@ -98,6 +98,21 @@ class MaskCodec:
         if self.colours is not None and "dataset.yaml" in self.hint:
             return f"{self.hint}, or write  rgb_masks: false  there if the palette is only for drawing"
         return self.hint
+
+    def _classes(
+        self, pixels: npt.NDArray[np.generic], name: str, *, colourful: bool
+    ) -> tuple[npt.NDArray[np.uint8], set[int] | set[Colour]]:
+        if not colourful:
+            if pixels.dtype.kind == "f" and not (np.isfinite(pixels) & (pixels == np.trunc(pixels))).all():
+                raise UserError(f"{name}: the mask contains fractions, but class indices are expected: save it with integers")
+            return self._from_values(pixels.astype(np.int64))
+        if self.colours is not None:
+            return self._from_colours(pixels.astype(np.uint8), self.colours)
+        if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
+            return self._from_values(pixels[..., 0].astype(np.int64))
+        raise UserError(
+            f"{name}: this is an RGB mask, but class indices are expected: list the colours as palette in dataset.yaml"
+        )
 
     @cached_property
     def _table(self) -> npt.NDArray[np.uint16]:
@@ -122,6 +137,10 @@ class MaskCodec:
         unknown = keys[position] != codes
         found = {(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in np.unique(codes[unknown])} if unknown.any() else set()
         return np.where(unknown, IGNORE, indices[position]).astype(np.uint8), found
+
+
+def _altered(name: str) -> str:
+    return f"{name}: the mask is a JPEG, which has altered its values: draw or export it again, as PNG"
 
 
 def index_codec(count: int, *, ignore: tuple[int, ...] = (IGNORE,), hint: str = "check the class list") -> MaskCodec:

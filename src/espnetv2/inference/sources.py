@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import sys
 import urllib.error
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.images import as_rgb, picture_from_array, pictures_in, read_picture
+from espnetv2.images import as_rgb, files_below, picture_from_array, pictures_in, read_picture
 from espnetv2.inference.ownership import is_ours
 from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
 
@@ -29,6 +30,7 @@ Source: TypeAlias = str | Path | int | Image.Image | npt.NDArray[np.generic]
 TIMEOUT_S = 30
 LONGEST_PATH = 4000
 LARGEST_DOWNLOAD = 512 * 2**20
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,22 @@ class Stream:
     """Stems of videos whose remaining frames are to be skipped; may grow while the items are read."""
 
 
-def open_sources(sources: Sequence[Source], *, out: Path | None = None, first: int = 0) -> Stream:
+def open_sources(sources: Sequence[Source], *, first: int = 0) -> Stream:
     """A stream of all ``sources``, in order.
 
     A source is an image's path, a folder (searched recursively), a glob, an http(s) URL, a video file, a camera's index,
     ``-`` for standard input, a PIL image or an array of 8-bit RGB pixels (H, W, 3).
 
+    Class maps and overlays that this program wrote are left out of folders and globs.
+
     Args:
         sources: at least one.
-        out: where results are written: those of an earlier run are left out of searches and globs.
         first: number of the first source, for naming images that have no name.
 
     Raises:
         UserError: a source does not exist, a folder or glob has no images, or an array is not an image.
     """
-    entries = [entry for number, source in enumerate(sources, first) for entry in _expand(source, number, out)]
+    entries = [entry for number, source in enumerate(sources, first) for entry in _expand(source, number)]
     paths = tuple(entry.path for entry in entries if entry.path is not None)
     streaming = any(entry.stream is not None for entry in entries)
     dropped: set[str] = set()
@@ -127,7 +130,7 @@ def _fail(error: UserError) -> Image.Image:
     raise error
 
 
-def _expand(source: Source, number: int, out: Path | None) -> list[_Entry]:
+def _expand(source: Source, number: int) -> list[_Entry]:
     if isinstance(source, Image.Image):
         filename = getattr(source, "filename", None)
         stem = Path(filename).stem if filename else f"image{number}"
@@ -155,13 +158,9 @@ def _expand(source: Source, number: int, out: Path | None) -> list[_Entry]:
     if path.is_file():
         return [_file_entry(path)]
     if path.is_dir():
-        return [_file_entry(found) for found in _pictures_in(path, out)]
+        return [_file_entry(found) for found in _pictures_in(path)]
     if glob.has_magic(text):
-        found = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if Path(match).is_file()]
-        matches = _without_results(found, out)
-        if not matches:
-            raise UserError(f'no file matches "{text}": check the pattern')
-        return [_file_entry(match) for match in matches]
+        return [_file_entry(match) for match in _matches(text)]
     if text.isdecimal():
         return [_Entry(f"camera {text}", f"camera{text}", stream=int(text))]
     raise UserError(f'no file or folder "{text}": check the path')
@@ -203,18 +202,31 @@ def _request(parts: urllib.parse.SplitResult) -> str:
     return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
 
 
-def _without_results(paths: list[Path], out: Path | None) -> list[Path]:
-    """The paths without the results that an earlier run wrote into ``out``, which may be the sources' own folder."""
-    if out is None:
-        return paths
-    place = out.resolve()
-    return [path for path in paths if place not in path.resolve().parents or not is_ours(path)]
+def _is_result(path: Path) -> bool:
+    """Whether a prediction wrote the file. The name is looked at first, since opening many files takes time."""
+    return (path.suffix == ".png" or path.stem.endswith("_overlay")) and is_ours(path)
 
 
-def _pictures_in(folder: Path, out: Path | None) -> list[Path]:
-    kept = _without_results(pictures_in(folder), out)
+def _pictures_in(folder: Path) -> list[Path]:
+    found = pictures_in(folder)
+    kept = [path for path in found if not _is_result(path)]
+    videos = [path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES and not _is_result(path)]
     if not kept:
-        raise UserError(f'no images in the folder "{folder}": it needs files such as .jpg or .png')
+        reason = "it has only results of earlier predictions" if found else "it needs files such as .jpg or .png"
+        if videos:
+            reason = f'its videos need a pattern, such as "{folder / "**" / f"*{videos[0].suffix}"}"'
+        raise UserError(f'no images in the folder "{folder}": {reason}')
+    if videos:
+        log.warning("%s: skipped %d videos, the first is %s: give them by name or by a pattern", folder, len(videos), videos[0])
+    return kept
+
+
+def _matches(pattern: str) -> list[Path]:
+    found = [Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if Path(match).is_file()]
+    kept = [path for path in found if not _is_result(path)]
+    if not kept:
+        reason = "only results of earlier predictions match it" if found else "check the pattern"
+        raise UserError(f'no file matches "{pattern}": {reason}')
     return kept
 
 

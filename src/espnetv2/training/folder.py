@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from espnetv2.data.layouts.common import read_text
-from espnetv2.errors import UserError
+from espnetv2.errors import UserError, is_out_of_memory, kind_and_first_line
 from espnetv2.files import PARTIAL, atomic_path
 from espnetv2.info import ModelInfo
 from espnetv2.training.recipe import Recipe, differences, parse_recipe
@@ -121,6 +121,19 @@ class RunFolder:
         ):
             raise UserError(f"{self.last} is not the checkpoint of a run: start the run again in another folder")
         return kept
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Turn a part missing in ``last.ckpt`` into a clear message."""
+        try:
+            yield
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"{self.last} does not hold what this run needs ({kind_and_first_line(error)}): start the run again in "
+                "another folder"
+            ) from error
 
 
 class MetricsFile:

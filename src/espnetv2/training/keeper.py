@@ -116,7 +116,8 @@ class Keeper(pl.Callback):
         if trainer.received_sigterm:
             self._stop.received = signal.SIGTERM
         if self._kept is not None:
-            module.restore_optimizer(self._kept)
+            with self._folder.restoring():
+                module.restore_optimizer(self._kept)
         if trainer.is_global_zero:
             from torch.utils.tensorboard.writer import SummaryWriter
 

@@ -104,7 +104,8 @@ def train(
         module = TrainingModule(network, recipe, training, validation, weights, teacher=teacher, kernels=kernels)
         steps = recipe.epochs * module.steps_per_epoch
         if kept is not None:
-            module.restore_networks(kept)
+            with folder.restoring():
+                module.restore_networks(kept)
             say(f"resuming after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
         elif init is None and steps < FEW_STEPS:
             say(

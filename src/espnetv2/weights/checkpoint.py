@@ -157,7 +157,7 @@ def _read_torch(path: Path) -> tuple[StateDict, dict[str, str]]:
             with path.open("rb") as stream:
                 content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(_refusal(path, str(error))) from error
+        raise UserError(_refusal(path, str(error), binary=_is_binary(path))) from error
     except Exception as error:
         # A damaged file can break the reader anywhere.
         raise UserError(f"{path} is damaged or not a checkpoint ({type(error).__name__}): get the file again") from error
@@ -165,8 +165,14 @@ def _read_torch(path: Path) -> tuple[StateDict, dict[str, str]]:
     return _unwrap(path, content), {METADATA_KEY: content[METADATA_KEY]} if described else {}
 
 
-def _refusal(path: Path, reason: str) -> str:
-    if "Unsupported global" in reason or "Unsupported class" in reason or "GLOBAL" in reason:
+def _is_binary(path: Path) -> bool:
+    """Whether a file starts like torch's archives or its older pickles: text, too, can be read as a pickle that imports."""
+    with path.open("rb") as file:
+        return file.read(1) in (b"P", b"\x80")
+
+
+def _refusal(path: Path, reason: str, *, binary: bool) -> str:
+    if binary and ("Unsupported global" in reason or "Unsupported class" in reason or "GLOBAL" in reason):
         return f"{path} was refused: it asks to run code, which no checkpoint needs: ask its author for a safetensors file"
     return f"{path} is damaged or not a checkpoint: get the file again"
 
