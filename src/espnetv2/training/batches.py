@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,8 @@ from espnetv2.training.augmentation import vary_for_classification, vary_for_seg
 from espnetv2.training.recipe import Recipe
 
 MOST_WORKERS = 8
+# macOS allows 103 characters for a socket, of which Python takes 32: /pymp-12345678/listener-12345678.
+LONGEST_TEMPORARY = 71
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,20 @@ def worker_count(recipe: Recipe) -> int:
     """Number of data loading processes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_WORKERS) if recipe.workers is None else recipe.workers
+
+
+def check_workers(recipe: Recipe) -> None:
+    """Check that data loading processes can send images: their sockets lie in the folder for temporary files.
+
+    Raises:
+        UserError: its path is too long for sockets, for which the processes would wait without a word.
+    """
+    folder = tempfile.gettempdir()
+    if worker_count(recipe) and sys.platform != "win32" and len(os.fsencode(folder)) > LONGEST_TEMPORARY:
+        raise UserError(
+            f"the folder for temporary files, {folder}, has a path of more than {LONGEST_TEMPORARY} characters, too long for "
+            "data loading processes: set the variable TMPDIR to a shorter one, or use none (--set workers=0)"
+        )
 
 
 def _context(recipe: Recipe) -> str | None:

@@ -25,6 +25,7 @@ from espnetv2.files import writable_folder
 from espnetv2.info import ModelInfo
 from espnetv2.models.network import Network
 from espnetv2.models.registry import MODELS, model_spec
+from espnetv2.training.batches import check_workers
 from espnetv2.training.distillation import load_teacher
 from espnetv2.training.folder import RunFolder
 from espnetv2.training.hardware import Arithmetic, Hardware, process_rank
@@ -80,6 +81,7 @@ def train(
     accelerator = hardware.accelerator()
     precision = hardware.arithmetic(accelerator)
     hardware.check_batch(recipe)
+    check_workers(recipe)
     base = model.partition(".")[0]
     if base != model and base in MODELS:
         raise UserError(f"{model} names weights: give the model, {base}, and start from them with --init {model}")
