@@ -62,3 +62,24 @@ def test_a_mixture(tmp_path: Path) -> None:
     assert found == [{8}, {10}, {255}]
     assert masks["bonn_000000_000019_leftImg8bit.jpg"].shape == (256, 342)
     assert len(open_segmentation("camvid", tmp_path / "mixture", "val")) == 1
+
+
+def test_borders_are_filled(tmp_path: Path) -> None:
+    cityscapes, filled = tmp_path / "cityscapes", tmp_path / "filled"
+    rows = np.full((24, 24), 8, np.uint8)
+    rows[:, 12:] = 13
+    # A border, an area that is too wide to be one, and a thin object whose colours were lost.
+    rows[:, 10:14] = 255
+    rows[16:, :8] = 255
+    rows[4:12, 19] = 255
+    for split in ("train", "val"):
+        mask = cityscapes / f"gtFine/{split}/bonn/bonn_0_gtFine_labelTrainIds.png"
+        add(cityscapes / f"leftImg8bit/{split}/bonn/bonn_0_leftImg8bit.png", mask, 0)
+        Image.fromarray(rows).save(mask)
+    script("fill_borders.py", "--data", cityscapes, "--out", filled)
+    for split in ("train", "val"):
+        found = open_segmentation("cityscapes", filled, split).mask(0)
+        assert (found[:14, :12] == 8).all()
+        assert (found[:, 12:16] == 13).all()
+        assert (found[18:, :8] == 255).all()
+        assert (found[4:12, 19] == 255).all()
