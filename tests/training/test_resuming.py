@@ -179,7 +179,9 @@ def test_a_run_is_not_overwritten_or_changed(shapes: Path, tmp_path: Path) -> No
         train(recipe, "espnetv2_seg_s1_0", shapes, tmp_path / "run", resume=True, hardware=Hardware(device="cpu"))
     before = (tmp_path / "run/metrics.csv").read_text()
     # What a run computes does not depend on these two.
-    run_small(shapes, tmp_path / "run", "epochs=1", "workers=1", "checkpoint_steps=7", resume=True)
+    lines: list[str] = []
+    run_small(shapes, tmp_path / "run", "epochs=1", "workers=1", "checkpoint_steps=7", resume=True, say=lines.append)
+    assert lines[-1] == f"the run in {tmp_path / 'run'} is complete, with all of its 1 epochs"
     assert (tmp_path / "run/metrics.csv").read_text() == before
 
 

@@ -25,7 +25,7 @@ from espnetv2.files import writable_folder
 from espnetv2.info import ModelInfo
 from espnetv2.models.network import Network
 from espnetv2.models.registry import MODELS, model_spec
-from espnetv2.training.batches import check_workers
+from espnetv2.training.batches import check_workers, steps_per_epoch
 from espnetv2.training.distillation import load_teacher
 from espnetv2.training.folder import RunFolder
 from espnetv2.training.hardware import Arithmetic, Hardware, process_rank
@@ -90,6 +90,9 @@ def train(
     kept = folder.load() if resume and folder.last.is_file() else None
     if kept is not None:
         check_same(kept, info, training, validation, folder)
+        if kept["step"] >= recipe.epochs * steps_per_epoch(len(training), recipe):
+            say(f"the run in {out} is complete, with all of its {recipe.epochs} epochs")
+            return folder.best
     if init is not None and kept is None:
         checkpoint = resolve(init, model=model, weights_dir=weights_dir)
         say(f"starting from {init}: {start_from(network, info, checkpoint)}")
@@ -104,20 +107,18 @@ def train(
             folder.write_recipe(recipe)
         kernels = not recipe.compile and _accelerate(network, recipe, hardware, accelerator, say)
         module = TrainingModule(network, recipe, training, validation, weights, teacher=teacher, kernels=kernels)
-        steps = recipe.epochs * module.steps_per_epoch
         if kept is not None:
             with folder.restoring():
                 module.restore_networks(kept)
             say(f"resuming after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
-        elif init is None and steps < FEW_STEPS:
+        elif init is None and (steps := recipe.epochs * module.steps_per_epoch) < FEW_STEPS:
             say(
                 f"{steps} steps from random weights are few: with --init the network starts from trained ones (espnetv2 models)"
             )
         say(f"training {model} on {hardware.processes} {accelerator} device(s), precision {precision}")
-        if module.step < steps:
-            with StopSignal() as stop:
-                keeper = Keeper(folder, info, validation, kept, stop)
-                _fit(module, keeper, hardware, accelerator, precision)
+        with StopSignal() as stop:
+            keeper = Keeper(folder, info, validation, kept, stop)
+            _fit(module, keeper, hardware, accelerator, precision)
     return folder.best
 
 
