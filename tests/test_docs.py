@@ -27,12 +27,21 @@ def make_photos(root: Path) -> None:
             picture(8, 6).save(root / name / f"{number}.jpg")
 
 
+def make_pairs(root: Path) -> None:
+    """Ten images and their masks, not split."""
+    for folder, suffix in (("images", ".jpg"), ("masks", ".png")):
+        (root / folder).mkdir(parents=True)
+        for number in range(10):
+            (root / folder / f"{number}{suffix}").touch()
+
+
 @pytest.mark.parametrize("code", BLOCKS)
 def test_code_runs(code: str, official_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESPNETV2_WEIGHTS", str(official_weights.resolve()))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     make_photos(tmp_path / "photos")
+    make_pairs(tmp_path / "mydata")
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
 
 
@@ -41,8 +50,8 @@ def test_ones_own_data_from_folder_to_prediction(run: Run, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs/data/own.md").read_text("utf-8")
     blocks = re.findall(r"^```(python|sh)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    assert [kind for kind, _ in blocks] == ["python", "sh", "sh", "sh"]
-    exec(compile(blocks[0][1], "documentation", "exec"), {"__name__": "documentation"})
+    assert [kind for kind, _ in blocks] == ["python", "python", "sh", "sh", "sh"]
+    exec(compile(blocks[1][1], "documentation", "exec"), {"__name__": "documentation"})
     commands = [line for kind, text in blocks if kind == "sh" for line in text.splitlines()]
     assert [shlex.split(command)[1] for command in commands] == ["check-data", "train", "evaluate", "predict"]
     for command in commands:
@@ -50,6 +59,18 @@ def test_ones_own_data_from_folder_to_prediction(run: Run, tmp_path: Path, monke
         done = run(*arguments)
         assert done.code == 0, done.stderr
     assert len(list((tmp_path / "maps").glob("*_overlay.jpg"))) == 12
+
+
+def test_pictures_and_masks_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_pairs(tmp_path / "mydata")
+    page = (ROOT / "docs/data/own.md").read_text("utf-8")
+    code = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[0]
+    exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
+    found = {path.relative_to(tmp_path / "mydata") for path in (tmp_path / "mydata").rglob("*.*")}
+    images = {path for path in found if path.parts[0] == "images"}
+    assert {Path("masks", path.parts[1], f"{path.stem}.png") for path in images} == found - images
+    assert sorted(path.parts[1] for path in images) == 8 * ["train"] + 2 * ["val"]
 
 
 def test_class_folders_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
