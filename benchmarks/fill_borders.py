@@ -5,8 +5,8 @@ r"""Label the borders between objects, which small Cityscapes masks leave out.
 
 In masks made from small pictures of the labels, the pixels along a border have mixed colours and therefore no class. A
 network trained on the rest is never told where a border is, but full masks count it. Here a strip of at most four such pixels
-gets the classes of its two sides. Wider areas without a class stay as they are, and so do strips with the same class on both
-sides: a thin object, such as a pole, has been lost there.
+gets the classes of its two sides. Wider areas without a class stay as they are, and so do strips without a second class within
+four pixels: a thin object, such as a pole, has been lost there.
 """
 
 from __future__ import annotations
@@ -37,16 +37,18 @@ def main() -> None:
     for split in ("train", "val"):
         data = opened("cityscapes", options.data, split)
         for index in track(range(len(data)), split):
-            picture, mask = data.pairs[index]
-            for source in (picture.path, mask.path):
-                (options.out / source.relative_to(options.data)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(picture.path, options.out / picture.path.relative_to(options.data))
-            filled = fill(data.mask(index))
-            Image.fromarray(filled).save(options.out / mask.path.relative_to(options.data))
+            picture, mask = (options.out / blob.path.relative_to(options.data) for blob in data.pairs[index])
+            for path in (picture, mask):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(data.pairs[index][0].path, picture)
+            # The classes are trainIds, whichever the source has.
+            Image.fromarray(fill(data.mask(index))).save(mask.with_name(mask.name.replace("_labelIds", "_labelTrainIds")))
 
 
 def fill(mask: Mask) -> Mask:
-    """The mask with classes on narrow strips between different ones."""
+    """The mask with classes on narrow strips that have different ones nearby."""
+    if (mask == UNLABELLED).all():
+        return mask
     grown = mask
     for _ in range(REACH):
         grown = _grow(grown)

@@ -7,6 +7,7 @@ import errno
 import re
 from collections.abc import Iterable
 from importlib.util import find_spec
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def validation_message(error: ValidationError, known: Iterable[str]) -> str:
     """The first problem of a configuration in one line: where, what, and for an unknown key the nearest known one."""
     problems = error.errors()
     # Of several types that a key may have, the one that its value resembles most: pydantic got deepest into it.
-    problem = max((one for one in problems if one["loc"][:1] == problems[0]["loc"][:1]), key=lambda one: len(one["loc"]))
+    key = tuple(takewhile(lambda part: "[" not in str(part), problems[0]["loc"]))
+    problem = max((one for one in problems if one["loc"][: len(key)] == key), key=lambda one: len(one["loc"]))
     # Which of several types was tried is an internal of pydantic.
     where = ".".join(str(part) for part in problem["loc"] if "[" not in str(part))
     if problem["type"] == "extra_forbidden":
@@ -78,7 +80,7 @@ def validation_message(error: ValidationError, known: Iterable[str]) -> str:
     if not where:
         # An error about several keys together names them itself.
         return reason if isinstance(problem["input"], dict) else f"content: {reason} (found {problem['input']!r})"
-    if problem["type"] == "string_type" and isinstance(problem["input"], bool):
+    if problem["type"] == "string_type" and isinstance(problem["input"], bool) and where.startswith("classes"):
         reason = 'YAML reads this as yes or no: put a name in quotes, as in "off"'
     shown = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
     return f"{where}: {reason}{shown}"

@@ -41,10 +41,12 @@ def test_results_of_earlier_runs_are_left_out(folder: Path, tmp_path: Path) -> N
     for place in (folder, folder / "sub", tmp_path / "results"):
         save_png(picture(2, 2), place / "class_map.png")
         save_jpeg(picture(2, 2), place / "class_map_overlay.jpg")
+    (folder / "a.json").write_text('{"source": "a.jpg", "width": 1, "height": 1, "top": []}')
     (folder / "clip_overlay.mp4").touch()
     mark_video(folder / "clip_overlay.mp4")
     assert open_sources([folder]).count == before
     assert open_sources([str(folder / "**/*[gG4]")]).count == before
+    assert open_sources([str(folder / "a.j*")]).count == 1
     with pytest.raises(UserError, match=r"no images in the folder .*: it has only results of earlier predictions"):
         open_sources([tmp_path / "results"])
     with pytest.raises(UserError, match=r"no file matches .*\*\.png\": only results of earlier predictions match it"):
@@ -56,11 +58,15 @@ def test_results_of_earlier_runs_are_left_out(folder: Path, tmp_path: Path) -> N
 def test_videos_in_a_folder_are_skipped_and_it_is_said(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "sub" / "clip.MOV").touch()
     assert open_sources([folder]).count == 4
-    assert f"{folder}: skipped 1 videos, the first is {folder / 'sub' / 'clip.MOV'}: give them by name" in caplog.text
-    (tmp_path / "clips").mkdir()
-    (tmp_path / "clips" / "clip.mp4").touch()
-    with pytest.raises(UserError, match=r'its videos need a pattern, such as ".*clips.*\*\.mp4"'):
-        open_sources([tmp_path / "clips"])
+    assert f"skipped the videos in folders (1, the first is {folder / 'sub' / 'clip.MOV'}): give them by name" in caplog.text
+    caplog.clear()
+    assert open_sources([folder, folder / "sub" / "clip.MOV"]).count is None
+    assert not caplog.text
+    (tmp_path / "clips[1]").mkdir()
+    (tmp_path / "clips[1]" / "clip.mp4").touch()
+    with pytest.raises(UserError, match="its videos need a pattern, such as") as error:
+        open_sources([tmp_path / "clips[1]"])
+    assert len(open_sources([str(error.value).split('"')[-2]]).paths) == 1
 
 
 def test_globs_and_several_sources_in_order(folder: Path) -> None:

@@ -12,7 +12,7 @@ from espnetv2.data.dataset import SegmentationData
 from espnetv2.data.layouts import open_dataset
 from espnetv2.errors import UserError
 from espnetv2.training.augmentation import OUTSIDE, vary_colour, vary_for_classification, vary_for_segmentation
-from espnetv2.training.batches import EpochBatches, Key, Share, TrainingSet, check_workers, steps_per_epoch
+from espnetv2.training.batches import LONGEST_TEMPORARY, EpochBatches, Key, Share, TrainingSet, check_workers, steps_per_epoch
 from espnetv2.training.recipe import Augmentation, Recipe, load_recipe
 from helpers import picture
 from small_data import make_shapes
@@ -169,9 +169,9 @@ def test_classification_variations_have_the_size_asked_for() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes share images without sockets there")
 def test_a_folder_too_deep_for_sockets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", "/" + 71 * "x")
+    monkeypatch.setattr("tempfile.tempdir", "/" + LONGEST_TEMPORARY * "x")
     check_workers(recipe(workers=0))
-    with pytest.raises(UserError, match=r"/xxx.*, has a path of more than 71 characters.* TMPDIR .* \(--set workers=0\)"):
+    with pytest.raises(UserError, match=r"/xxx.*, has a path of more than 7\d characters.* set TMPDIR .* \(--set workers=0\)"):
         check_workers(recipe(workers=1))
-    monkeypatch.setattr("tempfile.tempdir", "/" + 70 * "x")
+    monkeypatch.setattr("tempfile.tempdir", "/" + (LONGEST_TEMPORARY - 1) * "x")
     check_workers(recipe(workers=1))

@@ -156,15 +156,18 @@ def test_a_run_without_last_ckpt_is_not_restarted(shapes: Path, tmp_path: Path) 
     assert (tmp_path / "run/best.safetensors").read_bytes() == before
 
 
-@pytest.mark.parametrize("part", ["state_dict", "optimizer"])
-def test_a_last_ckpt_that_lacks_a_part_is_refused(shapes: Path, tmp_path: Path, part: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [("state_dict", r'Missing key\(s\) in state_dict: "[a-z0-9_.]+"'), ("optimizer", "'param_groups'")],
+)
+def test_a_last_ckpt_that_lacks_a_part_is_refused(shapes: Path, tmp_path: Path, part: str, reason: str) -> None:
     run_small(shapes, tmp_path / "run", "epochs=2", resume=True)
     last = tmp_path / "run/last.ckpt"
     kept = torch.load(last, weights_only=True)
     kept["step"] -= 1
     kept[part].popitem()
     torch.save(kept, last)
-    with pytest.raises(UserError, match=r"last\.ckpt does not hold what this run needs \(.*\): start the run again"):
+    with pytest.raises(UserError, match=rf"last\.ckpt does not hold what this run needs \(.*{reason}.*\): start the run again"):
         run_small(shapes, tmp_path / "run", "epochs=2", resume=True)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,15 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, zipped: boo
     marker = tmp_path / "executed"
     torch.save({"state_dict": Malicious(marker)}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(UserError, match="refused: it asks to run code"):
+        load_checkpoint(tmp_path / "x.pth")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_plain_pickle_with_code_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
+    marker = tmp_path / "executed"
+    (tmp_path / "x.pth").write_bytes(pickle.dumps({"state_dict": Malicious(marker)}, protocol))
+    with pytest.raises(UserError, match=r"x\.pth was refused: it (asks to|needs a reader that can) run code"):
         load_checkpoint(tmp_path / "x.pth")
     assert not marker.exists()
 

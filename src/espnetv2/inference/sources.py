@@ -72,7 +72,7 @@ def open_sources(sources: Sequence[Source], *, first: int = 0) -> Stream:
     A source is an image's path, a folder (searched recursively), a glob, an http(s) URL, a video file, a camera's index,
     ``-`` for standard input, a PIL image or an array of 8-bit RGB pixels (H, W, 3).
 
-    Class maps and overlays that this program wrote are left out of folders and globs.
+    Results that this program wrote are left out of folders and globs.
 
     Args:
         sources: at least one.
@@ -81,8 +81,13 @@ def open_sources(sources: Sequence[Source], *, first: int = 0) -> Stream:
     Raises:
         UserError: a source does not exist, a folder or glob has no images, or an array is not an image.
     """
-    entries = [entry for number, source in enumerate(sources, first) for entry in _expand(source, number)]
+    videos: list[Path] = []
+    entries = [entry for number, source in enumerate(sources, first) for entry in _expand(source, number, videos)]
     paths = tuple(entry.path for entry in entries if entry.path is not None)
+    if skipped := [path for path in videos if path not in paths]:
+        log.warning(
+            "skipped the videos in folders (%d, the first is %s): give them by name or by a pattern", len(skipped), skipped[0]
+        )
     streaming = any(entry.stream is not None for entry in entries)
     dropped: set[str] = set()
     return Stream(_items(entries, dropped), None if streaming else len(entries), paths, dropped)
@@ -130,7 +135,7 @@ def _fail(error: UserError) -> Image.Image:
     raise error
 
 
-def _expand(source: Source, number: int) -> list[_Entry]:
+def _expand(source: Source, number: int, videos: list[Path]) -> list[_Entry]:
     if isinstance(source, Image.Image):
         filename = getattr(source, "filename", None)
         stem = Path(filename).stem if filename else f"image{number}"
@@ -158,7 +163,7 @@ def _expand(source: Source, number: int) -> list[_Entry]:
     if path.is_file():
         return [_file_entry(path)]
     if path.is_dir():
-        return [_file_entry(found) for found in _pictures_in(path)]
+        return [_file_entry(found) for found in _pictures_in(path, videos)]
     if glob.has_magic(text):
         return [_file_entry(match) for match in _matches(text)]
     if text.isdecimal():
@@ -204,20 +209,21 @@ def _request(parts: urllib.parse.SplitResult) -> str:
 
 def _is_result(path: Path) -> bool:
     """Whether a prediction wrote the file. The name is looked at first, since opening many files takes time."""
-    return (path.suffix == ".png" or path.stem.endswith("_overlay")) and is_ours(path)
+    return (path.suffix in (".png", ".json") or path.stem.endswith("_overlay")) and is_ours(path)
 
 
-def _pictures_in(folder: Path) -> list[Path]:
+def _pictures_in(folder: Path, videos: list[Path]) -> list[Path]:
+    """The images below a folder; adds its videos to ``videos``."""
     found = pictures_in(folder)
     kept = [path for path in found if not _is_result(path)]
-    videos = [path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES and not _is_result(path)]
+    films = [path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES and not _is_result(path)]
     if not kept:
         reason = "it has only results of earlier predictions" if found else "it needs files such as .jpg or .png"
-        if videos:
-            reason = f'its videos need a pattern, such as "{folder / "**" / f"*{videos[0].suffix}"}"'
+        if films:
+            pattern = Path(glob.escape(str(folder)), "**", f"*{films[0].suffix}")
+            reason = f'its videos need a pattern, such as "{pattern}"'
         raise UserError(f'no images in the folder "{folder}": {reason}')
-    if videos:
-        log.warning("%s: skipped %d videos, the first is %s: give them by name or by a pattern", folder, len(videos), videos[0])
+    videos += films
     return kept
 
 

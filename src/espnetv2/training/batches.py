@@ -26,8 +26,8 @@ from espnetv2.training.augmentation import vary_for_classification, vary_for_seg
 from espnetv2.training.recipe import Recipe
 
 MOST_WORKERS = 8
-# macOS allows 103 characters for a socket, of which Python takes 32: /pymp-12345678/listener-12345678.
-LONGEST_TEMPORARY = 71
+# A socket's path has at most 107 characters on Linux and 103 elsewhere. Python adds 32: /pymp-12345678/listener-12345678.
+LONGEST_TEMPORARY = 75 if sys.platform == "linux" else 71
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def check_workers(recipe: Recipe) -> None:
     if worker_count(recipe) and sys.platform != "win32" and len(os.fsencode(folder)) > LONGEST_TEMPORARY:
         raise UserError(
             f"the folder for temporary files, {folder}, has a path of more than {LONGEST_TEMPORARY} characters, too long for "
-            "data loading processes: set the variable TMPDIR to a shorter one, or use none (--set workers=0)"
+            "data loading processes: set TMPDIR to a shorter one, or work without such processes (--set workers=0)"
         )
 
 

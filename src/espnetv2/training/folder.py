@@ -15,13 +15,14 @@ import torch
 from filelock import FileLock, Timeout
 
 from espnetv2.data.layouts.common import read_text
-from espnetv2.errors import UserError, is_out_of_memory, kind_and_first_line
+from espnetv2.errors import UserError
 from espnetv2.files import PARTIAL, atomic_path
 from espnetv2.info import ModelInfo
 from espnetv2.training.recipe import Recipe, differences, parse_recipe
 
 INFO_KEY = "espnetv2"
 _WRITTEN = "# The recipe of this run, every key in place; written by espnetv2 train.\n"
+_DOES_NOT_FIT = "Error(s) in loading state_dict for "
 _FAILED_WRITES = ("No space", "file write failed", "unexpected pos", "PytorchStreamWriter failed")
 Row = dict[str, float]
 log = logging.getLogger(__name__)
@@ -127,12 +128,12 @@ class RunFolder:
         """Turn a part missing in ``last.ckpt`` into a clear message."""
         try:
             yield
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            if is_out_of_memory(error):
+        except (KeyError, ValueError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not str(error).startswith(_DOES_NOT_FIT):
                 raise
+            reason = " ".join(str(error).removeprefix(_DOES_NOT_FIT).split())[:200]
             raise UserError(
-                f"{self.last} does not hold what this run needs ({kind_and_first_line(error)}): start the run again in "
-                "another folder"
+                f"{self.last} does not hold what this run needs ({reason}): start the run again in another folder"
             ) from error
 
 

@@ -157,7 +157,7 @@ def _read_torch(path: Path) -> tuple[StateDict, dict[str, str]]:
             with path.open("rb") as stream:
                 content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(_refusal(path, str(error), binary=_is_binary(path))) from error
+        raise UserError(_refusal(path, str(error))) from error
     except Exception as error:
         # A damaged file can break the reader anywhere.
         raise UserError(f"{path} is damaged or not a checkpoint ({type(error).__name__}): get the file again") from error
@@ -165,16 +165,20 @@ def _read_torch(path: Path) -> tuple[StateDict, dict[str, str]]:
     return _unwrap(path, content), {METADATA_KEY: content[METADATA_KEY]} if described else {}
 
 
-def _is_binary(path: Path) -> bool:
-    """Whether a file starts like torch's archives or its older pickles: text, too, can be read as a pickle that imports."""
-    with path.open("rb") as file:
-        return file.read(1) in (b"P", b"\x80")
-
-
-def _refusal(path: Path, reason: str, *, binary: bool) -> str:
-    if binary and ("Unsupported global" in reason or "Unsupported class" in reason or "GLOBAL" in reason):
-        return f"{path} was refused: it asks to run code, which no checkpoint needs: ask its author for a safetensors file"
+def _refusal(path: Path, reason: str) -> str:
+    # To a pickle, text that begins with "c" asks for code, too.
+    if not _is_text(path):
+        if "Unsupported global" in reason or "Unsupported class" in reason or "GLOBAL" in reason:
+            return f"{path} was refused: it asks to run code, which no checkpoint needs: ask its author for a safetensors file"
+        if "Unsupported operand" in reason:
+            return f"{path} was refused: it needs a reader that can run code: save it again, as torch.save does by default"
     return f"{path} is damaged or not a checkpoint: get the file again"
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file is text and not a pickle: those have zeros, or in their oldest form end with a full stop."""
+    content = path.read_bytes()
+    return b"\0" not in content and not content.endswith(b".")
 
 
 def _unwrap(path: Path, content: object) -> StateDict:
