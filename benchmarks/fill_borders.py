@@ -11,15 +11,13 @@ four pixels: a thin object, such as a pole, has been lost there.
 
 from __future__ import annotations
 
-import argparse
 import shutil
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from rich.progress import track
-from street_data import UNLABELLED, check_new, opened
+from street_data import UNLABELLED, data_and_new_folder, opened
 
 Mask = npt.NDArray[np.uint8]
 
@@ -29,15 +27,11 @@ REACH = 2
 
 def main() -> None:
     """Read the arguments and write a folder of the same layout."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--out", required=True, type=Path)
-    options = parser.parse_args()
-    check_new(options.out)
+    root, out = data_and_new_folder(__doc__)
     for split in ("train", "val"):
-        data = opened("cityscapes", options.data, split)
+        data = opened("cityscapes", root, split)
         for index in track(range(len(data)), split):
-            picture, mask = (options.out / blob.path.relative_to(options.data) for blob in data.pairs[index])
+            picture, mask = (out / blob.path.relative_to(root) for blob in data.pairs[index])
             for path in (picture, mask):
                 path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(data.pairs[index][0].path, picture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,16 @@ def opened(layout: str, folder: Path, split: str) -> SegmentationData:
     data = open_dataset(layout, folder, split)
     assert isinstance(data, SegmentationData)
     return data
+
+
+def data_and_new_folder(description: str | None) -> tuple[Path, Path]:
+    """The arguments of a script that rearranges a data set: its folder, and one that does not exist yet."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path)
+    options = parser.parse_args()
+    check_new(options.out)
+    return options.data, options.out
 
 
 def check_new(out: Path) -> None:

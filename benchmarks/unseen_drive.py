@@ -9,10 +9,7 @@ and the second half of the drive at dusk (0001TP) validate, and the other 235 tr
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-from street_data import check_new, copy_pair, opened
+from street_data import copy_pair, data_and_new_folder, opened
 
 DAY = "0006R0"
 DUSK = "0001TP"
@@ -21,13 +18,9 @@ FIRST_UNSEEN_AT_DUSK = 7620
 
 def main() -> None:
     """Copy the training frames and their masks into a folder of the same layout."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--out", required=True, type=Path)
-    options = parser.parse_args()
-    check_new(options.out)
-    for pair in opened("camvid", options.data, "train").pairs:
-        copy_pair(pair, options.out, "val" if is_unseen(pair[0].path.stem) else "train")
+    root, out = data_and_new_folder(__doc__)
+    for pair in opened("camvid", root, "train").pairs:
+        copy_pair(pair, out, "val" if is_unseen(pair[0].path.stem) else "train")
 
 
 def is_unseen(stem: str) -> bool:

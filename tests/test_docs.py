@@ -12,10 +12,16 @@ from espnetv2.data.layouts import open_dataset
 from helpers import ROOT, Run, picture
 
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "node_modules" not in page.parts)]
+
+
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
 BLOCKS = [
     pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
-    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE))
+    for number, code in enumerate(python_blocks(page))
 ]
 
 
@@ -64,8 +70,7 @@ def test_ones_own_data_from_folder_to_prediction(run: Run, tmp_path: Path, monke
 def test_pictures_and_masks_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_pairs(tmp_path / "mydata")
-    page = (ROOT / "docs/data/own.md").read_text("utf-8")
-    code = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[0]
+    code, *_ = python_blocks(ROOT / "docs/data/own.md")
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
     found = {path.relative_to(tmp_path / "mydata") for path in (tmp_path / "mydata").rglob("*.*")}
     images = {path for path in found if path.parts[0] == "images"}
@@ -77,9 +82,7 @@ def test_class_folders_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     make_photos(tmp_path / "photos")
     (tmp_path / "photos/.DS_Store").touch()
-    (code,) = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "docs/data/imagefolder.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
-    )
+    (code,) = python_blocks(ROOT / "docs/data/imagefolder.md")
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
     counts = {split: len(open_dataset("imagefolder", tmp_path / "photos", split)) for split in ("train", "val")}
     assert counts == {"train": 8, "val": 2}

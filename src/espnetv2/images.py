@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -115,7 +116,11 @@ def files_below(folder: Path) -> list[Path]:
 
 def pictures_in(folder: Path) -> list[Path]:
     """All images below a folder, sorted. The log says how many are skipped, as broken links or for lack of a decoder."""
-    files = files_below(folder)
+    return pictures_among(files_below(folder), folder)
+
+
+def pictures_among(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Those of a folder's files that are images, with the messages of ``pictures_in``."""
     if broken := [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.exists()]:
         log.warning("%s: skipped %d broken links, the first is %s", folder, len(broken), broken[0])
     left = [path.suffix.lower() for path in files if path.suffix.lower() in UNREADABLE_SUFFIXES]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -100,14 +101,14 @@ class MaskCodec:
         return self.hint
 
     def _classes(
-        self, pixels: npt.NDArray[np.generic], name: str, *, colourful: bool
+        self, pixels: npt.NDArray[Any], name: str, *, colourful: bool
     ) -> tuple[npt.NDArray[np.uint8], set[int] | set[Colour]]:
         if not colourful:
             if pixels.dtype.kind == "f" and not (np.isfinite(pixels) & (pixels == np.trunc(pixels))).all():
                 raise UserError(f"{name}: the mask contains fractions, but class indices are expected: save it with integers")
             return self._from_values(pixels.astype(np.int64))
         if self.colours is not None:
-            return self._from_colours(pixels.astype(np.uint8), self.colours)
+            return self._from_colours(pixels, self.colours)
         if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
             return self._from_values(pixels[..., 0].astype(np.int64))
         raise UserError(

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.images import as_rgb, files_below, picture_from_array, pictures_in, read_picture
+from espnetv2.images import as_rgb, files_below, picture_from_array, pictures_among, read_picture
 from espnetv2.inference.ownership import is_ours
 from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
 
@@ -84,7 +84,8 @@ def open_sources(sources: Sequence[Source], *, first: int = 0) -> Stream:
     videos: list[Path] = []
     entries = [entry for number, source in enumerate(sources, first) for entry in _expand(source, number, videos)]
     paths = tuple(entry.path for entry in entries if entry.path is not None)
-    if skipped := [path for path in videos if path not in paths]:
+    given = set(paths)
+    if skipped := [path for path in videos if path not in given]:
         log.warning(
             "skipped the videos in folders (%d, the first is %s): give them by name or by a pattern", len(skipped), skipped[0]
         )
@@ -214,9 +215,10 @@ def _is_result(path: Path) -> bool:
 
 def _pictures_in(folder: Path, videos: list[Path]) -> list[Path]:
     """The images below a folder; adds its videos to ``videos``."""
-    found = pictures_in(folder)
+    files = files_below(folder)
+    found = pictures_among(files, folder)
     kept = [path for path in found if not _is_result(path)]
-    films = [path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES and not _is_result(path)]
+    films = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES and not _is_result(path)]
     if not kept:
         reason = "it has only results of earlier predictions" if found else "it needs files such as .jpg or .png"
         if films:
