@@ -10,8 +10,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from espnetv2 import images
+from espnetv2.data.masks import index_codec
 from espnetv2.errors import UserError
-from espnetv2.images import picture_from_array, read_picture
+from espnetv2.images import as_rgb, picture_from_array, read_picture
 from helpers import picture
 
 
@@ -74,10 +75,16 @@ def test_odd_entries_beside_the_orientation_do_not_matter() -> None:
 def test_every_orientation(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    content = encoded(picture(5, 3), "PNG", exif=exif)
-    with Image.open(io.BytesIO(content)) as opened:
-        expected = ImageOps.exif_transpose(opened)
-    assert np.array_equal(np.asarray(read_picture(content)), np.asarray(expected))
+    contents = [encoded(picture(5, 3), kind, exif=exif) for kind in ("PNG", "TIFF")]
+    if 1 <= orientation <= 8:
+        # The encoder takes no others.
+        contents.append(encoded(picture(5, 3), "TIFF", exif=exif, compression="tiff_lzw"))
+    with Image.open(io.BytesIO(contents[0])) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    for content in contents:
+        assert np.array_equal(np.asarray(read_picture(content)), expected)
+        with Image.open(io.BytesIO(content)) as opened:
+            assert np.array_equal(np.asarray(as_rgb(opened)), expected)
 
 
 def test_of_an_animation_the_first_frame_is_taken() -> None:
@@ -94,6 +101,24 @@ def test_extreme_sizes_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"wide: more than .* million pixels"):
         read_picture(encoded(Image.new("L", (50, 50)), "PNG"), "wide")
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_pillows_limit_does_not_apply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for kind in ("PNG", "TIFF"):
+        assert read_picture(encoded(Image.new("L", (50, 50)), kind)).size == (50, 50)
+
+
+def test_an_image_that_does_not_fit_in_memory_is_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Image.Image) -> None:
+        raise MemoryError
+
+    content = encoded(picture(4, 4), "PNG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", full)
+    with pytest.raises(UserError, match="big: not enough memory to decode it: split it into tiles"):
+        read_picture(content, "big")
+    with pytest.raises(UserError, match="big: not enough memory"):
+        index_codec(2).decode(content, "big")
 
 
 def test_what_is_no_picture_is_named(tmp_path: Path) -> None:

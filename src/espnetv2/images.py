@@ -20,6 +20,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".
 UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"})
 """Common image formats that cannot be decoded here."""
 LARGEST_PIXELS = 500_000_000
+NO_MEMORY = "not enough memory to decode it: split it into tiles"
 _OF_OTHER_PROGRAMS = {"__MACOSX", "@eaDir"}
 """Folders of thumbnails and the like that operating systems leave among images."""
 _TURNS: dict[object, Image.Transpose] = {
@@ -67,6 +68,8 @@ def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
         raise UserError(f"{label}: not an image that can be decoded: convert it to PNG or JPEG") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{label}: more than {LARGEST_PIXELS // 10**6} million pixels: split it into tiles") from error
+    except MemoryError as error:
+        raise UserError(f"{label}: {NO_MEMORY}") from error
     except Exception as error:
         # A damaged file can break the decoder anywhere.
         raise UserError(f"{label}: the image is damaged or truncated ({error})") from error
@@ -132,6 +135,8 @@ def pictures_among(files: Sequence[Path], folder: Path) -> list[Path]:
 
 def upright(picture: Image.Image) -> Image.Image:
     """A copy, rotated and flipped by the EXIF orientation if it can be read."""
+    # Pillow turns TIFF images itself when it decodes them, and then says no more that they are turned.
+    picture.load()
     how: Image.Transpose | None = None
     # Pillow's own exif_transpose also rewrites the EXIF data, which fails for invalid entries of some cameras.
     with suppress(Exception):
@@ -174,8 +179,12 @@ def open_picture(source: bytes | Path) -> Image.Image:
         Image.MAX_IMAGE_PIXELS = None
         try:
             picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            pixels = picture.width * picture.height
+            if pixels > LARGEST_PIXELS:
+                raise Image.DecompressionBombError
+            if picture.format == "TIFF" and before is not None and pixels > before:
+                # The limit is checked once more when it is decoded.
+                picture.load()
         finally:
             Image.MAX_IMAGE_PIXELS = before
-    if picture.width * picture.height > LARGEST_PIXELS:
-        raise Image.DecompressionBombError
     return picture

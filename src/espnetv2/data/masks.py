@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import UnidentifiedImageError
 
 from espnetv2.errors import UserError
-from espnetv2.images import open_picture, upright
+from espnetv2.images import NO_MEMORY, open_picture, upright
 from espnetv2.labels import CITYSCAPES_LABEL_IDS, IGNORE, Colour
 
 MAX_CLASSES = 255
@@ -71,6 +71,8 @@ class MaskCodec:
                 pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
         except UnidentifiedImageError as error:
             raise UserError(f"{name}: the mask is damaged or not an image") from error
+        except MemoryError as error:
+            raise UserError(f"{name}: {NO_MEMORY}") from error
         except Exception as error:
             # A damaged file can break the decoder anywhere.
             raise UserError(f"{name}: the mask is damaged or not an image ({error})") from error
