@@ -32,6 +32,11 @@ def blend(picture: Image.Image, colours: npt.NDArray[np.uint8], class_map: npt.N
     return Image.fromarray(pixels)
 
 
+def at_width(picture: Image.Image, width: int) -> Image.Image:
+    """The image scaled to a width. Very tall ones are squashed, since sheets of them would be too large for any viewer."""
+    return picture.resize((width, min(2 * width, max(1, round(picture.height * width / picture.width)))))
+
+
 def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> Image.Image:
     """The image with a panel below that shows each entry's colour and name, in as many columns as fit."""
     width = max(picture.width, NARROWEST_LEGEND)

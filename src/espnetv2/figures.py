@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from espnetv2.errors import MissingPackageError
 from espnetv2.files import atomic_path
+from espnetv2.ownership import PNG_KEY, WRITER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,8 +31,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the path's suffix, completely or not at all."""
+    """Write a figure in the format of the path's suffix, completely or not at all; ``is_ours`` recognises a PNG."""
     with atomic_path(path) as partial, warnings.catch_warnings():
         # Names in scripts that the font lacks are drawn as boxes; to say so at every plot helps nobody.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(partial)
+        figure.savefig(partial, metadata={PNG_KEY: WRITER} if path.suffix == ".png" else None)

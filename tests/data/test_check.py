@@ -94,6 +94,21 @@ def test_the_contact_sheet_shows_labels(tmp_path: Path) -> None:
     assert contact_sheet(open_dataset("auto", make_folders(tmp_path / "c"), "val"), count=3).height > 100
 
 
+def test_unknown_colours_beside_unknown_numbers(tmp_path: Path) -> None:
+    masks = make_shapes(tmp_path) / "masks/train"
+    Image.new("RGB", (48, 32), (9, 9, 9)).save(masks / "0.png")
+    Image.fromarray(np.full((32, 48), 300, np.uint16)).save(masks / "1.png")
+    (error,) = check_split(open_dataset("masks", tmp_path, "train")).errors
+    assert "300 in 1 file such as" in error
+    assert "(9, 9, 9) in 1 file such as" in error
+
+
+def test_a_very_tall_image_does_not_make_a_tall_sheet(tmp_path: Path) -> None:
+    make_folders(tmp_path)
+    picture(1, 2000).save(next((tmp_path / "val").rglob("*.*")))
+    assert contact_sheet(open_dataset("auto", tmp_path, "val"), count=3).height < 1000
+
+
 def test_the_command(run: Run, tmp_path: Path) -> None:
     make_shapes(tmp_path / "data")
     done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out")
@@ -110,6 +125,18 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out2", "--split", "val")
     assert "unknown label values: (9, 9, 9) in 6 files" in done.stderr
     assert run("check-data", "--data", tmp_path / "data", "--split", "test").code == 2
+
+
+def test_only_its_own_sheets_are_replaced(run: Run, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "data")
+    for code in (0, 0):
+        assert run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out").code == code
+    picture(8, 8).save(tmp_path / "out/val.png")
+    before = (tmp_path / "out/val.png").read_bytes()
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "val.png already exists and was not written by this program: choose another folder" in done.stderr
+    assert (tmp_path / "out/val.png").read_bytes() == before
 
 
 def test_few_of_many_mistakes_are_printed(run: Run, tmp_path: Path) -> None:

@@ -99,6 +99,18 @@ def test_plots_that_cannot_be_written_do_not_cost_the_figures(
     assert "no plots: [Errno 28] No space left on device" in done.stderr
 
 
+def test_only_its_own_plots_are_replaced(run: Run, shapes_file: Path, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "s", count=1)
+    arguments = ("evaluate", shapes_file, "--data", tmp_path / "s", "--out", tmp_path / "out")
+    assert run(*arguments).code == run(*arguments).code == 0
+    Image.new("RGB", (4, 4)).save(tmp_path / "out/per_class.png")
+    done = run(*arguments)
+    assert done.code == 2
+    assert "per_class.png already exists and was not written by this program: choose another folder" in done.stderr
+    with Image.open(tmp_path / "out/per_class.png") as kept:
+        assert kept.size == (4, 4)
+
+
 def test_several_processes_give_the_same_figures(shapes_file: Path, tmp_path: Path) -> None:
     make_shapes(tmp_path, count=5)
     data = open_dataset("masks", tmp_path, "val")

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.inference.ownership import save_png
 from espnetv2.inference.results import ClassificationResult, SegmentationResult
 from espnetv2.info import ModelInfo, generic_info
 from espnetv2.labels import CITYSCAPES, VOC
 from espnetv2.models.registry import model_spec
+from espnetv2.ownership import save_png
 from helpers import picture
 
 
@@ -38,6 +38,13 @@ def test_the_class_map_is_written_with_the_data_sets_colours(tmp_path: Path) -> 
     with Image.open(files[1]) as overlay:
         assert overlay.size[0] >= 3
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["x.png", "x_overlay.jpg"]
+
+
+def test_results_are_equal_only_to_themselves() -> None:
+    one, other = (result(np.zeros((2, 3), np.uint8)) for _ in range(2))
+    assert one in [other, one]
+    assert one != other
+    assert len({one, other}) == 2
 
 
 def test_only_results_are_written_over(tmp_path: Path) -> None:

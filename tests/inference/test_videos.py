@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.inference.ownership import is_ours
 from espnetv2.inference.results import ClassificationResult
 from espnetv2.inference.video import VideoWriter, read_frames
 from espnetv2.inference.videos import VideoSink
 from espnetv2.info import generic_info
 from espnetv2.models.registry import model_spec
+from espnetv2.ownership import is_ours
 
 INFO = generic_info(model_spec("espnetv2_s0_5"), 10)
 

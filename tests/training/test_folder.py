@@ -40,13 +40,15 @@ except UserError as error:
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_a_recipe_that_somebody_has_written_is_told_from_a_runs(tmp_path: Path) -> None:
+def test_files_of_others_are_told_from_a_runs(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    assert not folder.holds_a_foreign_recipe()
+    assert folder.foreign_file() is None
+    folder.metrics.write_text("epoch,step\n0,1\n")
+    assert folder.foreign_file() == folder.metrics
     folder.write_recipe(load_recipe("segmentation"))
-    assert not folder.holds_a_foreign_recipe()
+    assert folder.foreign_file() is None
     folder.recipe.write_text("# mine\ntask: segmentation\n")
-    assert folder.holds_a_foreign_recipe()
+    assert folder.foreign_file() == folder.recipe
 
 
 def test_two_processes_do_not_train_in_one_folder(shapes: Path, tmp_path: Path) -> None:

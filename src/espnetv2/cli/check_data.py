@@ -38,18 +38,22 @@ def check_data(
     from espnetv2.data.check import check_split, differing_classes
     from espnetv2.data.layouts import open_dataset
     from espnetv2.files import writable_folder
+    from espnetv2.ownership import check_replaceable
 
     opened = [open_dataset(dataset, data, name, mask_scale=mask_scale) for name in split or ("train", "val")]
+    sheets = [out / f"{labelled.split.replace('/', '_').replace(os.sep, '_')}.png" for labelled in opened]
     writable_folder(out)
+    for sheet in sheets:
+        check_replaceable(sheet)
     reports = []
-    for labelled in opened:
+    for labelled, sheet in zip(opened, sheets, strict=True):
         with progress_bar() as progress:
             task = progress.add_task(f"checking {labelled.split}", total=len(labelled))
             report = check_split(labelled, on_image=partial(progress.advance, task))
         reports.append(report)
-        sheet = _draw(labelled, out / f"{labelled.split.replace('/', '_').replace(os.sep, '_')}.png")
+        drawn = _draw(labelled, sheet)
         if not json:
-            _print_report(report, sheet)
+            _print_report(report, sheet if drawn else None)
     if json:
         print_json([report.to_dict() for report in reports])
     problems = [error for report in reports for error in report.errors]
@@ -62,15 +66,16 @@ def check_data(
     return 2 if problems else 0
 
 
-def _draw(labelled: LabelledData, sheet: Path) -> Path | None:
+def _draw(labelled: LabelledData, sheet: Path) -> bool:
     from espnetv2.data.check import contact_sheet
     from espnetv2.files import atomic_path
+    from espnetv2.ownership import save_png
 
     # If nothing can be drawn, the report already says why.
     with suppress(UserError), atomic_path(sheet) as path:
-        contact_sheet(labelled).save(path)
-        return sheet
-    return None
+        save_png(contact_sheet(labelled), path)
+        return True
+    return False
 
 
 def _print_report(report: Report, sheet: Path | None) -> None:

@@ -42,38 +42,41 @@ def evaluate(
     from espnetv2.data.layouts import open_dataset
     from espnetv2.evaluation.evaluate import PredictorOptions, evaluate, evaluate_on_devices
     from espnetv2.files import results_folder
+    from espnetv2.ownership import check_replaceable
     from espnetv2.preprocessing import parse_size
 
     labelled = open_dataset(dataset, data, split, mask_scale=mask_scale)
     wanted = parse_size(size) if size else None
+    plots = [out / "confusion.png", out / "per_class.png"]
     choices = PredictorOptions(model, weights, device, wanted, batch, weights_dir, not no_accelerate, backend)
     with results_folder(out):
+        for plot in plots:
+            check_replaceable(plot)
         with progress_bar() as progress:
             task = progress.add_task("evaluating", total=len(labelled))
             if devices == 1:
                 metrics = evaluate(choices.make(), labelled, lambda: progress.advance(task))
             else:
                 metrics = evaluate_on_devices(choices, labelled, devices, lambda: progress.advance(task))
-        plots = _plot(metrics, out)
+        drawn = _plot(metrics, *plots)
     report = {"model": model, "dataset": labelled.layout, "split": split, **metrics.report()}
     if json:
-        print_json(report | {"plots": [str(path) for path in plots]})
+        print_json(report | {"plots": [str(path) for path in plots if drawn]})
     else:
-        _print_table(report, plots)
+        _print_table(report, plots if drawn else [])
 
 
-def _plot(metrics: Metrics, out: Path) -> list[Path]:
+def _plot(metrics: Metrics, confusion: Path, per_class: Path) -> bool:
     from espnetv2.evaluation.plots import plot_confusion, plot_per_class
 
-    confusion, per_class = out / "confusion.png", out / "per_class.png"
     try:
         plot_confusion(metrics, confusion)
         plot_per_class(metrics, per_class)
     except Exception as error:
         # A plot that fails must not cost the metrics.
         stderr().print(f"espnetv2: no plots: {error}", markup=False, highlight=False, soft_wrap=True)
-        return []
-    return [confusion, per_class]
+        return False
+    return True
 
 
 def _print_table(report: dict[str, Any], plots: list[Path]) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.data.dataset import ClassificationData, LabelledData, SegmentationData
-from espnetv2.drawing import blend, with_legend
+from espnetv2.drawing import at_width, blend, with_legend
 from espnetv2.errors import UserError
 from espnetv2.labels import CAMVID, VOC, distinct_palette
 
@@ -144,18 +144,14 @@ def contact_sheet(data: LabelledData, count: int = 12, width: int = 320) -> Imag
 def _tile(data: LabelledData, index: int, width: int) -> Image.Image:
     if isinstance(data, ClassificationData):
         blob, label = data.items[index]
-        picture = _fit(blob.picture(), width)
+        picture = at_width(blob.picture(), width)
         return with_legend(picture, [(data.labels.classes[label], distinct_palette(label + 1)[label])])
-    picture = _fit(data.pairs[index][0].picture(), width)
+    picture = at_width(data.pairs[index][0].picture(), width)
     mask = Image.fromarray(data.mask(index)).resize(picture.size, Image.Resampling.NEAREST)
     # Pixels without a class stay white.
     colours = np.full((256, 3), 255, np.uint8)
     colours[: len(data.labels.palette)] = data.labels.palette
     return blend(picture, colours, np.asarray(mask))
-
-
-def _fit(picture: Image.Image, width: int) -> Image.Image:
-    return picture.resize((width, max(1, round(picture.height * width / picture.width))))
 
 
 def _look_at_picture(data: ClassificationData, index: int) -> _Finding:
@@ -183,7 +179,8 @@ def _look_at_mask(data: SegmentationData, index: int) -> _Finding:
 
 def _unknown_values(data: SegmentationData, unknown: dict[Any, list[str]]) -> str:
     parts = []
-    for value in sorted(unknown)[:SHOWN_FILES]:
+    # Masks with colours and masks with numbers may be mixed.
+    for value in sorted(unknown, key=lambda value: (isinstance(value, tuple), value))[:SHOWN_FILES]:
         files = unknown[value]
         parts.append(f"{value} in {len(files)} file{'s' if len(files) > 1 else ''} such as {files[0]}")
     more = f" and {len(unknown) - SHOWN_FILES} more values" if len(unknown) > SHOWN_FILES else ""

@@ -17,14 +17,15 @@ from PIL import Image
 from espnetv2.drawing import blend, percent, with_caption, with_legend
 from espnetv2.errors import UserError
 from espnetv2.files import atomic_path
-from espnetv2.inference.ownership import check_replaceable, save_jpeg, save_png
 from espnetv2.info import ModelInfo
 from espnetv2.labels import CITYSCAPES, CITYSCAPES_LABEL_IDS
+from espnetv2.ownership import check_replaceable, save_jpeg, save_png
 
 JPEG_LONGEST_SIDE = 65_500
 
 
-@dataclass(frozen=True)
+# Equal only to itself: arrays cannot be compared as fields.
+@dataclass(frozen=True, eq=False)
 class SegmentationResult:
     """A class for every pixel of the source.
 
@@ -125,7 +126,7 @@ class SegmentationResult:
         return found if self.frame is None else found | {"frame": self.frame}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClassificationResult:
     """The most probable classes of an image.
 

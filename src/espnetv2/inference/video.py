@@ -16,7 +16,7 @@ from PIL import Image
 
 from espnetv2.errors import MissingPackageError, UserError
 from espnetv2.files import atomic_path
-from espnetv2.inference.ownership import mark_video
+from espnetv2.ownership import mark_video
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
 DEFAULT_FPS = 25.0

@@ -10,9 +10,9 @@ from types import TracebackType
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.inference.ownership import check_replaceable
 from espnetv2.inference.results import Result, SegmentationResult
 from espnetv2.inference.video import DEFAULT_FPS, VideoWriter
+from espnetv2.ownership import check_replaceable
 
 
 class VideoSink:

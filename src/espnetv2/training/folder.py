@@ -77,9 +77,13 @@ class RunFolder:
         with writing(self.path), atomic_path(self.recipe) as path:
             path.write_text(_WRITTEN + recipe.to_yaml(), encoding="utf-8")
 
-    def holds_a_foreign_recipe(self) -> bool:
-        """Whether there is a recipe that was not written by a run."""
-        return self.recipe.is_file() and not self.last.exists() and not read_text(self.recipe).startswith(_WRITTEN)
+    def foreign_file(self) -> Path | None:
+        """A file that a run would overwrite and that no run has written, if there is one."""
+        if self.last.exists():
+            return None
+        if self.recipe.is_file():
+            return None if read_text(self.recipe).startswith(_WRITTEN) else self.recipe
+        return next((path for path in (self.metrics, self.curves, self.confusion, self.samples) if path.exists()), None)
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Check that ``recipe`` is the one that the run was started with.

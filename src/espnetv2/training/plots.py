@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from espnetv2.data.dataset import LabelledData, SegmentationData
-from espnetv2.drawing import blend, with_caption, with_legend
+from espnetv2.drawing import at_width, blend, with_caption, with_legend
 from espnetv2.figures import new_figure, save_figure
 from espnetv2.files import atomic_path
 from espnetv2.info import ModelInfo
@@ -75,8 +75,7 @@ def draw_samples(module: TrainingModule, data: LabelledData, info: ModelInfo, pa
 
 
 def _row(data: LabelledData, index: int, picture: Image.Image, logits: torch.Tensor, info: ModelInfo) -> Image.Image:
-    # Very tall images would exceed the size limit of JPEG, so they are squashed.
-    small = picture.resize((WIDTH, min(2 * WIDTH, max(1, round(picture.height * WIDTH / picture.width)))))
+    small = at_width(picture, WIDTH)
     if not isinstance(data, SegmentationData):
         best, probability = top_classes(logits, len(info.classes), 1)[0]
         label = info.classes[data.items[index][1]]

@@ -32,8 +32,8 @@ def check_folder(folder: RunFolder, recipe: Recipe, say: Callable[[str], None], 
             f"{folder.path} has best.safetensors but no last.ckpt to resume from: start from the weights with --init, "
             "in another --out"
         )
-    if first and folder.holds_a_foreign_recipe():
-        raise UserError(f"{folder.recipe} would be overwritten, but no run has written it: choose another --out")
+    if first and (foreign := folder.foreign_file()):
+        raise UserError(f"{foreign} would be overwritten, but no run has written it: choose another --out")
     if resume:
         if first and not folder.last.exists():
             say(f"there is no run in {folder.path} yet: starting one")

@@ -1,4 +1,4 @@
-"""Mark the files that predictions are written to, so that a later run replaces those and no others."""
+"""Mark the files that this program writes, so that a later run replaces those and no others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from espnetv2.errors import UserError
 from espnetv2.images import open_picture
 
 WRITER = "espnetv2"
-_PNG_KEY = "Software"
+PNG_KEY = "Software"
 # A box that players skip: its length, its type, its content.
 _MP4_END = (8 + len(WRITER)).to_bytes(4, "big") + b"free" + WRITER.encode()
 _JSON_KEYS = {"source", "width", "height", "top"}
@@ -24,7 +24,7 @@ _JSON_KEYS = {"source", "width", "height", "top"}
 def save_png(picture: Image.Image, path: Path) -> None:
     """Write a PNG that ``is_ours`` recognises."""
     mark = PngInfo()
-    mark.add_text(_PNG_KEY, WRITER)
+    mark.add_text(PNG_KEY, WRITER)
     picture.save(path, pnginfo=mark)
 
 
@@ -40,7 +40,7 @@ def mark_video(path: Path) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether this program wrote the file: a class map, an overlay, a video, or the JSON of a classification."""
+    """Whether this program wrote the file: a class map, an overlay, a plot, a video, or the JSON of a classification."""
     # What cannot be read, in whatever way, is not ours.
     with suppress(Exception):
         if path.suffix == ".mp4":
@@ -50,7 +50,7 @@ def is_ours(path: Path) -> bool:
         if path.suffix == ".json":
             return _is_classification(json.loads(path.read_text(encoding="utf-8")))
         with open_picture(path) as picture:
-            return picture.info.get(_PNG_KEY) == WRITER or picture.info.get("comment") == WRITER.encode()
+            return picture.info.get(PNG_KEY) == WRITER or picture.info.get("comment") == WRITER.encode()
     return False
 
 
