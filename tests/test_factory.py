@@ -98,6 +98,7 @@ def test_classes_without_weights_or_with_those_of_a_classifier(tmp_path: Path) -
         ({"classes": ["cat", "cat"]}, "without duplicates"),
         ({"classes": ["cat", 1]}, "give a list"),
         ({"classes": ["cat", "dog"], "num_classes": 1}, "1 outputs are too few for 2 classes"),
+        ({"num_classes": "3"}, "num_classes is '3': give a whole number"),
         ({"weights": ""}, '"" does not name weights'),
         ({"weights": "https://example.org/a.pth"}, "does not name weights: give a tag"),
     ],

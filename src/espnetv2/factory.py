@@ -46,12 +46,15 @@ def create_model(
         in training mode. Its attribute ``info`` describes the weights (None without weights and classes).
 
     Raises:
-        UserError: unknown model, tag or file; weights of another model or number of classes; a failed download.
+        UserError: unknown model, tag or file; weights of another model or number of classes; a number of classes that is not
+            whole; a failed download.
     """
     if not isinstance(name, str):
         raise UserError(f"{name!r} is not the name of a model: espnetv2.list_models() lists them")
     if is_checkpoint(name):
         raise UserError(f'"{name}" is a file, not a model: give the model\'s name, and the file as its weights')
+    if num_classes is not None and not isinstance(num_classes, int):
+        raise UserError(f"num_classes is {num_classes!r}: give a whole number")
     base, _, tag = name.partition(".")
     spec = model_spec(base)
     if tag and weights is not None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -227,6 +228,20 @@ def test_too_little_memory_is_one_line(
     picture(50, 40).save(tmp_path / "a.png")
     done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out")
     assert_one_line_error(done, "out of memory: use a smaller size or batch")
+
+
+def test_a_job_that_is_ended_leaves_no_part_of_a_file(
+    run: Run, segmentation_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    picture(50, 40).save(tmp_path / "a.png")
+    monkeypatch.setattr("espnetv2.inference.results.save_jpeg", ended)
+    done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out")
+    assert done.code == 130
+    assert done.stderr == "espnetv2: interrupted\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_opencv_the_extra_is_named(

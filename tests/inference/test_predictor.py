@@ -164,11 +164,15 @@ def test_a_network_in_double_precision(segmentation_file: Path) -> None:
     assert (single.class_map == double.class_map).mean() > 0.999
 
 
-def test_a_list_of_sources(segmentation_file: Path) -> None:
+def test_a_list_of_sources(segmentation_file: Path, tmp_path: Path) -> None:
     predictor = Predictor(segmentation_file)
     image = picture(64, 32)
+    image.save(tmp_path / "a.png")
+    # A list of one type is what a type checker knows to be no list of another.
+    paths: list[Path] = sorted(tmp_path.glob("*.png"))
+    assert [result.stem for result in predictor(paths)] == ["a"]
     results = [*predictor([image, image]), *predictor(image, (image,))]
-    assert [result.source for result in results] == ["image0", "image1", "image2", "image3"]
+    assert [result.source for result in results] == ["image1", "image2", "image3", "image4"]
 
 
 def test_devices() -> None:

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.inference.ownership import mark_video, save_jpeg, save_png
 from espnetv2.inference.sources import _request, open_sources
+from espnetv2.ownership import mark_video, save_jpeg, save_png
 from helpers import picture, served
 
 
@@ -57,6 +57,7 @@ def test_results_of_earlier_runs_are_left_out(folder: Path, tmp_path: Path) -> N
 
 def test_videos_in_a_folder_are_skipped_and_it_is_said(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "sub" / "clip.MOV").touch()
+    (folder / "sub" / "._clip.MOV").touch()
     assert open_sources([folder]).count == 4
     assert f"skipped the videos in folders (1, the first is {folder / 'sub' / 'clip.MOV'}): give them by name" in caplog.text
     caplog.clear()
@@ -67,6 +68,12 @@ def test_videos_in_a_folder_are_skipped_and_it_is_said(folder: Path, tmp_path: P
     with pytest.raises(UserError, match="its videos need a pattern, such as") as error:
         open_sources([tmp_path / "clips[1]"])
     assert len(open_sources([str(error.value).split('"')[-2]]).paths) == 1
+
+
+def test_an_empty_picture_is_told() -> None:
+    (item,) = open_sources([Image.new("RGB", (0, 5))]).items
+    with pytest.raises(UserError, match="image0: the image is empty: 0x5 pixels"):
+        item.read()
 
 
 def test_globs_and_several_sources_in_order(folder: Path) -> None:

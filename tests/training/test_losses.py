@@ -69,6 +69,13 @@ def test_mixed_labels() -> None:
     assert total / weight == pytest.approx(float(F.cross_entropy(logits, target)), rel=1e-5)
 
 
+def test_class_weights_count_for_mixed_labels_as_for_others() -> None:
+    logits, target = torch.randn(4, 3), torch.tensor([0, 2, 1, 2])
+    criterion = CrossEntropy(Loss(), [1.0, 2.0, 0.5])
+    for one, other in zip(criterion(logits, target), criterion(logits, F.one_hot(target, 3).float()), strict=True):
+        assert float(one) == pytest.approx(float(other), rel=1e-5)
+
+
 @pytest.mark.parametrize("kernels", [False, True])
 def test_the_jaccard_loss_by_hand(kernels: bool) -> None:
     """Two pixels of class 0 (p = 0.8 and 0.6), one of class 1 (p = 0.9 for it), one without a label; class 2 is nowhere."""

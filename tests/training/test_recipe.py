@@ -67,6 +67,7 @@ def test_changes_are_applied() -> None:
         (["pass_scales=[]"], "pass_scales: "),
         (["std=[0, 0, 0]"], "std.0: input should be greater than 0"),
         (["lr=.inf"], "lr: input should be a finite number"),
+        (["schedule.warmup_epochs=.inf"], "warmup_epochs: input should be a finite number"),
         (["epochs=0"], "epochs: input should be greater than or equal to 1"),
         (["optimizer=lion"], r"optimizer: input should be keys with values \(found 'lion'\)"),
         (["loss.class_weights=all"], r"loss\.class_weights: input should be 'none' or 'data' \(found 'all'\)"),

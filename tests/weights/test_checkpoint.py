@@ -229,6 +229,11 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "x.safetensors")
 
 
+def test_a_network_without_a_description_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the network has no description: create it for its classes"):
+        save_checkpoint(state("espnetv2_s0_5", 2), None, tmp_path / "x.safetensors")
+
+
 def test_no_folder_to_save_in(tmp_path: Path) -> None:
     info = generic_info(model_spec("espnetv2_s0_5"), 2)
     with pytest.raises(UserError, match='absent": create it first'):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import signal
 import sys
 from typing import Annotated
 
@@ -66,6 +67,8 @@ def main() -> None:
     """Run the command line and exit: 0 done, 1 partly done, 2 user error, 130 interrupted."""
     _show_log()
     _print_anything()
+    # As after Ctrl-C, no part of a file stays behind. Training has handlers of its own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
     except UserError as error:

@@ -41,5 +41,6 @@ Data = Annotated[Path, typer.Option("--data", metavar="ROOT", help="The data set
 LAYOUTS_HELP = "Its layout: cityscapes, voc, camvid, masks, list, imagefolder, webdataset, or auto."
 Dataset = Annotated[str, typer.Option("--dataset", metavar="D", help=LAYOUTS_HELP)]
 MaskScale = Annotated[
-    float, typer.Option("--mask-scale", min=0.001, metavar="F", help="Side length of the masks relative to their images.")
+    float,
+    typer.Option("--mask-scale", min=0.001, max=1000, metavar="F", help="Size of the masks' sides relative to their images."),
 ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
@@ -100,12 +100,12 @@ class Predictor:
         self.top_k = top_k
         self._given = 0
 
-    def __call__(self, *sources: Source | list[Source] | tuple[Source, ...]) -> Iterator[Result]:
+    def __call__(self, *sources: Source | Sequence[Source]) -> Iterator[Result]:
         """Results for all ``sources``, one by one, in order.
 
         Args:
             sources: path of an image, folder (searched recursively), glob, http(s) URL, video file, camera index, ``-`` for
-                standard input, PIL image, or array of RGB pixels (H, W, 3) of type uint8; or a list of these.
+                standard input, PIL image, or array of RGB pixels (H, W, 3) of type uint8; or a list or tuple of these.
 
         Raises:
             UserError: a source does not exist (at once), or one cannot be decoded (when it is reached).
@@ -115,7 +115,8 @@ class Predictor:
             if isinstance(source, list | tuple):
                 named.extend(source)
             else:
-                named.append(source)
+                # Other sequences are refused there.
+                named.append(cast("Source", source))
         stream = open_sources(named, first=self._given)
         # Counted over all calls, so that the results of one do not overwrite those of another.
         self._given += len(named)

@@ -63,7 +63,8 @@ class CrossEntropy(nn.Module):
         no_class = IGNORE if target.ndim > 1 else NO_INDEX
         if target.is_floating_point():
             each = self._each(logits, target, NO_INDEX)
-            return Parts(each.sum(), torch.tensor(float(len(each)), device=each.device))
+            weight = target.sum() if self.weights is None else (target @ self.weights).sum()
+            return Parts(each.sum(), weight)
         known = target != no_class
         weight = known.to(logits.dtype)
         if self.weights is not None:

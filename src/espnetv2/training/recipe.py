@@ -16,6 +16,7 @@ from espnetv2.errors import UserError, nearest, validation_message
 from espnetv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Triple, parse_size
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -60,7 +61,7 @@ class Optimizer(_Part):
     nesterov: bool = False
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Betas of Adam and AdamW."""
-    weight_decay: Annotated[float, Field(ge=0)] = 4e-5
+    weight_decay: NotNegative = 4e-5
     decay_all: bool = True
     """Whether biases, normalisation and PReLU decay too, as in the published recipes."""
 
@@ -71,7 +72,7 @@ class Schedule(_Part):
     name: Literal["constant", "cyclic", "hybrid", "poly", "cosine"] = "cosine"
     per: Literal["step", "epoch"] = "step"
     """Whether ``poly`` and ``cosine`` change every step or once an epoch."""
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    warmup_epochs: NotNegative = 0.0
     """Number of epochs at the start over which the rate rises linearly."""
     power: Positive = 0.9
     """Exponent of ``poly``."""
@@ -101,9 +102,9 @@ class Augmentation(_Part):
     """Classification: one random operation of torchvision's TrivialAugmentWide."""
     erase: Share = 0.0
     """Classification: probability of a random rectangle being erased."""
-    mixup: Annotated[float, Field(ge=0)] = 0.0
+    mixup: NotNegative = 0.0
     """Classification: alpha of mixup; 0 is none."""
-    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: NotNegative = 0.0
     """Classification: alpha of CutMix, used for half of the batches if mixup is on too; 0 is none."""
 
 
@@ -111,11 +112,11 @@ class Loss(_Part):
     """What is minimised: cross-entropy, its variants, and the terms added to it."""
 
     label_smoothing: Share = 0.0
-    class_weights: Literal["none", "data"] | tuple[Annotated[float, Field(ge=0)], ...] = "none"
+    class_weights: Literal["none", "data"] | tuple[NotNegative, ...] = "none"
     """None, 1/ln(1.10 + share of the class) from the training labels, or one per output."""
-    auxiliary: Annotated[float, Field(ge=0)] = 0.0
+    auxiliary: NotNegative = 0.0
     """Weight of the decoder's auxiliary output (only "psp" has one)."""
-    jaccard: Annotated[float, Field(ge=0)] = 0.0
+    jaccard: NotNegative = 0.0
     """Segmentation: weight of 1 - soft intersection over union, which is added to the cross-entropy.
 
     The validation loss leaves it out.
@@ -124,7 +125,7 @@ class Loss(_Part):
     """Segmentation: online hard example mining keeps pixels whose true class has a probability below this ..."""
     ohem_keep: Share = 0.1
     """... and always at least this fraction of the pixels, the hardest."""
-    distillation: Annotated[float, Field(ge=0)] = 1.0
+    distillation: NotNegative = 1.0
     """Weight of the divergence from the outputs of ``teacher``, if there is one."""
 
 
@@ -164,7 +165,7 @@ class Recipe(_Part):
     teacher: str | None = None
     """Knowledge distillation: a trained network for the same classes, ``model.tag`` or a file, whose outputs are learnt in
     addition to the labels."""
-    encoder_lr: Annotated[float, Field(ge=0)] = 1.0
+    encoder_lr: NotNegative = 1.0
     """Learning rate of the encoder as a factor of ``lr``; 0 freezes it, its normalisation included."""
     decoder_lr: Positive = 1.0
     """Learning rate of everything else as a factor of ``lr``."""

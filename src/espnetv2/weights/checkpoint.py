@@ -88,17 +88,20 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(path, spec, info, state_dict)
 
 
-def save_checkpoint(state_dict: Mapping[str, Tensor], info: ModelInfo, path: str | Path) -> None:
+def save_checkpoint(state_dict: Mapping[str, Tensor], info: ModelInfo | None, path: str | Path) -> None:
     """Write a ``.safetensors`` file that includes ``info``, completely or not at all.
 
     Args:
         state_dict: of the network, or of the ``DistributedDataParallel`` or compiled module around it.
-        info: description of the network.
+        info: description of the network, its attribute ``info``.
         path: of the file.
 
     Raises:
-        UserError: ``info`` describes another network, there are parameters of other modules, or there is no such folder.
+        UserError: there is no description, it is of another network, there are parameters of other modules, or there is no
+            such folder.
     """
+    if info is None:
+        raise UserError("the network has no description: create it for its classes, create_model(..., classes=[...])")
     whole = state_dict
     state_dict = _unwrapped(Path(path), dict(whole))
     if len(state_dict) < len(whole):

@@ -94,6 +94,14 @@ def test_of_two_masks_the_png_is_taken(tmp_path: Path) -> None:
     assert open_segmentation("auto", tmp_path).pairs[0][1].path.suffix == ".png"
 
 
+def test_of_two_images_with_one_name_the_other_is_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_shapes(tmp_path, count=2)
+    picture(48, 32).save(tmp_path / "images/val/0.jpg")
+    assert len(open_dataset("masks", tmp_path, "val")) == 2
+    assert "left out 1 images with the name of another and a different suffix, the first is" in caplog.text
+    assert "0.jpg" in caplog.text
+
+
 @pytest.mark.parametrize("split", ["", " ", ".", ".."])
 def test_a_split_has_a_name(tmp_path: Path, split: str) -> None:
     with pytest.raises(UserError, match="is not the name of a split: give one such as train or val"):

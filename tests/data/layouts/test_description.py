@@ -35,6 +35,8 @@ def test_index_masks_with_other_values(tmp_path: Path) -> None:
         ("classes: [a, a, b]", "names a class twice"),
         ("classes: [a, b]\nignore_index: -1", "ignore_index: input should be greater"),
         ("classes: [a]", "names 1 classes: two to 255"),
+        ("classes: [a, '']", "has a class without a name"),
+        ("classes: [a, b]\nrgb_masks: true", "has rgb_masks without a palette"),
         (
             "classes: [void, a, b]\nignore_index: 0",
             r'0 is both the mask value of "void" and ignore_index: .*classes: \{1: a, 2: b\}',

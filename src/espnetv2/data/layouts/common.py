@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from espnetv2.images import files_below, is_picture_file, pictures_in
 
 _OF_PICTURES = {"images", "image", "imgs", "img", "jpegimages"}
 _OF_MASKS = {"masks", "mask", "labels", "label", "annotations", "segmentationclass"}
+log = logging.getLogger(__name__)
 
 
 def read_text(path: Path) -> str:
@@ -72,7 +74,16 @@ def keyed(folder: Path) -> dict[str, Path]:
     Raises:
         UserError: there are none.
     """
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in _png_last(pictures_below(folder))}
+    paths = _png_last(pictures_below(folder))
+    found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+    if left_out := sorted(set(paths) - set(found.values())):
+        log.warning(
+            "%s: left out %d images with the name of another and a different suffix, the first is %s",
+            folder,
+            len(left_out),
+            left_out[0],
+        )
+    return found
 
 
 def _png_last(paths: Iterable[Path]) -> list[Path]:

@@ -99,6 +99,10 @@ def check_description(path: Path, description: Description) -> None:
         raise UserError(f"{path} names {count} classes: two to {MAX_CLASSES} are needed, including the background")
     if len(set(description.labels().classes)) != count:
         raise UserError(f"{path} names a class twice: give each class its own name")
+    if not all(name.strip() for name in description.labels().classes):
+        raise UserError(f"{path} has a class without a name: give each class a name")
+    if description.rgb_masks and not description.palette:
+        raise UserError(f"{path} has rgb_masks without a palette: list the colour of each class as palette, or leave it out")
     if description.palette is not None and len(description.palette) != count:
         raise UserError(f"{path} has {len(description.palette)} colours for {count} classes: give one per class")
     if description.palette is not None and len(set(description.palette)) != count:
