@@ -61,7 +61,9 @@ def check_replaceable(path: Path) -> None:
         UserError: there is such a file.
     """
     if path.exists() and not is_ours(path):
-        raise UserError(f"{path} already exists and was not written by this program: choose another folder")
+        raise UserError(
+            f"{path} already exists and was not written by this version of the program: remove it, or choose another folder"
+        )
 
 
 def _is_classification(content: Any) -> bool:

@@ -135,7 +135,7 @@ def test_only_its_own_sheets_are_replaced(run: Run, tmp_path: Path) -> None:
     before = (tmp_path / "out/val.png").read_bytes()
     done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out")
     assert done.code == 2
-    assert "val.png already exists and was not written by this program: choose another folder" in done.stderr
+    assert "val.png already exists and was not written by this version of the program: remove it" in done.stderr
     assert (tmp_path / "out/val.png").read_bytes() == before
 
 

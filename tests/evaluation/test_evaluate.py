@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_only_its_own_plots_are_replaced(run: Run, shapes_file: Path, tmp_path: 
     Image.new("RGB", (4, 4)).save(tmp_path / "out/per_class.png")
     done = run(*arguments)
     assert done.code == 2
-    assert "per_class.png already exists and was not written by this program: choose another folder" in done.stderr
+    assert "per_class.png already exists and was not written by this version of the program: remove it" in done.stderr
     with Image.open(tmp_path / "out/per_class.png") as kept:
         assert kept.size == (4, 4)
 
@@ -141,6 +142,20 @@ def test_a_mistake_in_one_process_is_told_once(shapes_file: Path, tmp_path: Path
         evaluate_on_devices(
             PredictorOptions(str(shapes_file), device="cuda:1"), open_dataset("masks", tmp_path / "data", "val"), 2
         )
+
+
+def test_after_an_interruption_no_process_goes_on(shapes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Future[object]] = []
+
+    def interrupted(futures: list[Future[object]], *_: object) -> None:
+        jobs.extend(futures)
+        raise KeyboardInterrupt
+
+    data = open_dataset("masks", make_shapes(tmp_path), "val")
+    monkeypatch.setattr(evaluate_module, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_on_devices(PredictorOptions(str(shapes_file), device="cpu"), data, 1)
+    assert isinstance(jobs[0].exception(), UserError)
 
 
 def test_a_process_that_is_killed_is_told(shapes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,12 @@ def test_ncnn_gives_what_the_network_gives(precision: Precision, tmp_path: Path)
     assert done.size == sum(path.stat().st_size for path in out.iterdir())
 
 
+def test_a_height_at_which_ncnn_would_crash_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="height 16: NCNN's runtime crashes on this decoder below 17: choose a larger size"):
+        export(small_segmentation(), tmp_path / "model.ncnn", format="ncnn", size=(16, 96))
+    assert not list(tmp_path.iterdir())
+
+
 def test_ncnn_classifies(tmp_path: Path) -> None:
     check_round_trip(small_classification(), tmp_path / "model.ncnn", format="ncnn")
 

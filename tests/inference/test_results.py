@@ -52,15 +52,15 @@ def test_only_results_are_written_over(tmp_path: Path) -> None:
     target = tmp_path / "x.png"
     picture(2, 1).save(target)
     before = target.read_bytes()
-    with pytest.raises(UserError, match=r"x\.png already exists and was not written by this program"):
+    with pytest.raises(UserError, match=r"x\.png already exists and was not written by this version of the program"):
         result(class_map).save(tmp_path)
     assert target.read_bytes() == before
     target.write_bytes(b"no picture")
-    with pytest.raises(UserError, match="was not written by this program"):
+    with pytest.raises(UserError, match="was not written by this version of the program"):
         result(class_map).save(tmp_path)
     target.unlink()
     (tmp_path / "x_overlay.jpg").write_bytes(before)
-    with pytest.raises(UserError, match=r"x_overlay\.jpg already exists and was not written by this program"):
+    with pytest.raises(UserError, match=r"x_overlay\.jpg already exists and was not written by this version of the program"):
         result(class_map).save(tmp_path)
     (tmp_path / "x_overlay.jpg").unlink()
     for label_ids in (False, True, False):
@@ -70,7 +70,7 @@ def test_only_results_are_written_over(tmp_path: Path) -> None:
         (target,) = replace(classification, frame=frame).save(tmp_path)
         assert replace(classification, frame=frame).save(tmp_path) == [target]
     (tmp_path / "x.json").write_text('{"shapes": "of LabelMe"}')
-    with pytest.raises(UserError, match=r"x\.json already exists and was not written by this program"):
+    with pytest.raises(UserError, match=r"x\.json already exists and was not written by this version of the program"):
         classification.save(tmp_path)
 
 

@@ -132,15 +132,16 @@ def evaluate_on_devices(
     jobs = [_job(options, kind, index, max(1, there // devices)) for index in range(devices)]
     with ProcessPoolExecutor(devices, context, _start_process, (shared,)) as pool:
         futures = [pool.submit(_evaluate_in_process, job, data, index, devices) for index, job in enumerate(jobs)]
-        seen, waiting = 0, True
-        while waiting:
-            done, left = wait(futures, _POLL_S, FIRST_EXCEPTION)
-            waiting = bool(left)
-            seen = _report(shared, seen, on_image)
-            failed = next((future for future in done if future.exception() is not None), None)
-            if failed is not None:
-                shared.stop.set()
-                break
+        seen, waiting, failed = 0, True, None
+        try:
+            while waiting and failed is None:
+                done, left = wait(futures, _POLL_S, FIRST_EXCEPTION)
+                waiting = bool(left)
+                seen = _report(shared, seen, on_image)
+                failed = next((future for future in done if future.exception() is not None), None)
+        finally:
+            # After a failure or an interruption the others need not continue, and nobody waits for them.
+            shared.stop.set()
         try:
             total, *parts = [future.result() for future in (futures if failed is None else [failed])]
         except BrokenProcessPool as error:
@@ -158,7 +159,7 @@ class _Shared(NamedTuple):
     seen: Synchronized[int]
     """Images done."""
     stop: Event
-    """Set when one has failed, so that the others need not continue."""
+    """Set at the end, so that none continues after a failure or an interruption."""
 
 
 def _kind(device: str) -> str:
@@ -219,7 +220,7 @@ def _evaluate_in_process(options: PredictorOptions, data: LabelledData, index: i
         with _shared.seen.get_lock():
             _shared.seen.value += 1
         if _shared.stop.is_set():
-            raise UserError("another process has failed")
+            raise UserError("the evaluation has ended")
 
     return _evaluate_part(options.make(), data, range(index, len(data), devices), count)
 

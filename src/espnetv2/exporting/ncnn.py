@@ -14,18 +14,27 @@ from espnetv2.errors import UserError
 from espnetv2.exporting.calibration import Calibration
 from espnetv2.exporting.graph import Graph, example_input
 from espnetv2.models.network import Network
+from espnetv2.models.registry import model_spec
 from espnetv2.runtimes.description import Description
 from espnetv2.runtimes.ncnn import DESCRIPTION, PARAMETERS, STRUCTURE
 from espnetv2.runtimes.quiet import quiet
+
+SMALLEST_HEIGHT = 17
+"""Below, the deepest feature map has a single row."""
 
 
 def write(network: Network, description: Description, calibration: Calibration | None, path: Path) -> None:
     """Write the folder: structure, parameters, description.
 
     Raises:
-        UserError: the converter fails.
+        UserError: the height is too small, or the converter fails.
     """
     del calibration
+    height = description.info.preprocessing.height
+    if height < SMALLEST_HEIGHT and model_spec(description.info.model).decoder == "pyramid":
+        raise UserError(
+            f"height {height}: NCNN's runtime crashes on this decoder below {SMALLEST_HEIGHT}: choose a larger size"
+        )
     pnnx: Any = import_module("pnnx")
     trace: Any = torch.jit.trace
     graph = Graph(network, description, prelu=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,7 +21,8 @@ def write(network: Network, description: Description, calibration: Calibration |
     compact(graph)
     with saved(graph) as source:
         model = openvino.convert_model(str(source))
-        model.set_rt_info(description.model_dump_json(), [KEY])
+        # In ASCII, since XML does not allow every character.
+        model.set_rt_info(json.dumps(description.model_dump(mode="json")), [KEY])
         openvino.save_model(model, str(path), compress_to_fp16=description.precision != "fp32")
     _without_indentation(path)
 
