@@ -66,11 +66,17 @@ def test_only_videos_of_this_program_are_replaced(tmp_path: Path) -> None:
             path = videos.write(frame(0, 10.0))
     assert is_ours(path)
     path.write_bytes(path.read_bytes()[:-1])
-    with VideoSink(tmp_path, unexpected) as videos, pytest.raises(UserError, match="was not written by this version of the program"):
+    with (
+        VideoSink(tmp_path, unexpected) as videos,
+        pytest.raises(UserError, match="was not written by this version of the program"),
+    ):
         videos.write(frame(0, 10.0))
     path.unlink()
     path.mkdir()
-    with VideoSink(tmp_path, unexpected) as videos, pytest.raises(UserError, match="was not written by this version of the program"):
+    with (
+        VideoSink(tmp_path, unexpected) as videos,
+        pytest.raises(UserError, match="was not written by this version of the program"),
+    ):
         videos.write(frame(0, 10.0))
 
 
