@@ -6,8 +6,8 @@ import io
 import logging
 import os
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".
 UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"})
 """Common image formats that cannot be decoded here."""
 LARGEST_PIXELS = 500_000_000
-NO_MEMORY = "not enough memory to decode it: split it into tiles"
+DAMAGED = "the image is damaged or truncated"
+UNKNOWN = "not an image that can be decoded: convert it to PNG or JPEG"
 _OF_OTHER_PROGRAMS = {"__MACOSX", "@eaDir"}
 """Folders of thumbnails and the like that operating systems leave among images."""
 _TURNS: dict[object, Image.Transpose] = {
@@ -61,18 +62,29 @@ def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
             raise UserError(f"{label}: cannot be read ({error.strerror})") from error
     if not content:
         raise UserError(f"{label}: the file is empty")
+    with decoding(label), open_picture(content) as picture:
+        return as_rgb(picture)
+
+
+@contextmanager
+def decoding(name: str, *, damaged: str = DAMAGED, unknown: str = UNKNOWN) -> Iterator[None]:
+    """Turn whatever fails while an image is decoded into a clear message: a damaged file can break the decoder anywhere.
+
+    Args:
+        name: of the image, in the message.
+        damaged: what the message says of a damaged one.
+        unknown: what it says of something else than an image.
+    """
     try:
-        with open_picture(content) as picture:
-            return as_rgb(picture)
+        yield
     except UnidentifiedImageError as error:
-        raise UserError(f"{label}: not an image that can be decoded: convert it to PNG or JPEG") from error
+        raise UserError(f"{name}: {unknown}") from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"{label}: more than {LARGEST_PIXELS // 10**6} million pixels: split it into tiles") from error
+        raise UserError(f"{name}: more than {LARGEST_PIXELS // 10**6} million pixels: split it into tiles") from error
     except MemoryError as error:
-        raise UserError(f"{label}: {NO_MEMORY}") from error
+        raise UserError(f"{name}: not enough memory to decode it: split it into tiles") from error
     except Exception as error:
-        # A damaged file can break the decoder anywhere.
-        raise UserError(f"{label}: the image is damaged or truncated ({error})") from error
+        raise UserError(f"{name}: {damaged} ({error})") from error
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
@@ -94,8 +106,8 @@ def as_rgb(picture: Image.Image) -> Image.Image:
 
 
 def is_picture_file(path: Path) -> bool:
-    """Whether this file has an image suffix and is not hidden: macOS leaves ``._name.jpg`` next to images."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    """Whether this is a file with an image suffix."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def is_own_folder(path: Path) -> bool:
@@ -104,7 +116,10 @@ def is_own_folder(path: Path) -> bool:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, sorted, following links; hidden folders and those of operating systems are skipped."""
+    """All files below a folder, sorted, following links.
+
+    Hidden files and folders and those of operating systems are skipped: macOS leaves ``._name.jpg`` next to images.
+    """
     found: list[Path] = []
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -113,7 +128,7 @@ def files_below(folder: Path) -> list[Path]:
         folders[:] = [
             name for name in folders if is_own_folder(Path(place, name)) and os.path.realpath(Path(place, name)) not in seen
         ]
-        found += [Path(place, name) for name in names]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(found)
 
 

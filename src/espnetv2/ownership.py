@@ -54,16 +54,17 @@ def is_ours(path: Path) -> bool:
     return False
 
 
-def check_replaceable(path: Path) -> None:
-    """Refuse to replace a file that this program did not write.
+def check_replaceable(*paths: Path) -> None:
+    """Refuse to replace files that this program did not write.
 
     Raises:
         UserError: there is such a file.
     """
-    if path.exists() and not is_ours(path):
-        raise UserError(
-            f"{path} already exists and was not written by this version of the program: remove it, or choose another folder"
-        )
+    for path in paths:
+        if path.exists() and not is_ours(path):
+            raise UserError(
+                f"{path} already exists and was not written by this version of the program: remove it, or choose another folder"
+            )
 
 
 def _is_classification(content: Any) -> bool:

@@ -43,8 +43,7 @@ def check_data(
     opened = [open_dataset(dataset, data, name, mask_scale=mask_scale) for name in split or ("train", "val")]
     sheets = [out / f"{labelled.split.replace('/', '_').replace(os.sep, '_')}.png" for labelled in opened]
     writable_folder(out)
-    for sheet in sheets:
-        check_replaceable(sheet)
+    check_replaceable(*sheets)
     reports = []
     for labelled, sheet in zip(opened, sheets, strict=True):
         with progress_bar() as progress:
@@ -53,7 +52,7 @@ def check_data(
         reports.append(report)
         drawn = _draw(labelled, sheet)
         if not json:
-            _print_report(report, sheet if drawn else None)
+            _print_report(report, drawn)
     if json:
         print_json([report.to_dict() for report in reports])
     problems = [error for report in reports for error in report.errors]
@@ -66,7 +65,7 @@ def check_data(
     return 2 if problems else 0
 
 
-def _draw(labelled: LabelledData, sheet: Path) -> bool:
+def _draw(labelled: LabelledData, sheet: Path) -> Path | None:
     from espnetv2.data.check import contact_sheet
     from espnetv2.files import atomic_path
     from espnetv2.ownership import save_png
@@ -74,8 +73,8 @@ def _draw(labelled: LabelledData, sheet: Path) -> bool:
     # If nothing can be drawn, the report already says why.
     with suppress(UserError), atomic_path(sheet) as path:
         save_png(contact_sheet(labelled), path)
-        return True
-    return False
+        return sheet
+    return None
 
 
 def _print_report(report: Report, sheet: Path | None) -> None:

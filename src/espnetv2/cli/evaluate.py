@@ -47,26 +47,25 @@ def evaluate(
 
     labelled = open_dataset(dataset, data, split, mask_scale=mask_scale)
     wanted = parse_size(size) if size else None
-    plots = [out / "confusion.png", out / "per_class.png"]
+    confusion, per_class = out / "confusion.png", out / "per_class.png"
     choices = PredictorOptions(model, weights, device, wanted, batch, weights_dir, not no_accelerate, backend)
     with results_folder(out):
-        for plot in plots:
-            check_replaceable(plot)
+        check_replaceable(confusion, per_class)
         with progress_bar() as progress:
             task = progress.add_task("evaluating", total=len(labelled))
             if devices == 1:
                 metrics = evaluate(choices.make(), labelled, lambda: progress.advance(task))
             else:
                 metrics = evaluate_on_devices(choices, labelled, devices, lambda: progress.advance(task))
-        drawn = _plot(metrics, *plots)
+        plots = _plot(metrics, confusion, per_class)
     report = {"model": model, "dataset": labelled.layout, "split": split, **metrics.report()}
     if json:
-        print_json(report | {"plots": [str(path) for path in plots if drawn]})
+        print_json(report | {"plots": [str(path) for path in plots]})
     else:
-        _print_table(report, plots if drawn else [])
+        _print_table(report, plots)
 
 
-def _plot(metrics: Metrics, confusion: Path, per_class: Path) -> bool:
+def _plot(metrics: Metrics, confusion: Path, per_class: Path) -> list[Path]:
     from espnetv2.evaluation.plots import plot_confusion, plot_per_class
 
     try:
@@ -75,8 +74,8 @@ def _plot(metrics: Metrics, confusion: Path, per_class: Path) -> bool:
     except Exception as error:
         # A plot that fails must not cost the metrics.
         stderr().print(f"espnetv2: no plots: {error}", markup=False, highlight=False, soft_wrap=True)
-        return False
-    return True
+        return []
+    return [confusion, per_class]
 
 
 def _print_table(report: dict[str, Any], plots: list[Path]) -> None:

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import UnidentifiedImageError
 
 from espnetv2.errors import UserError
-from espnetv2.images import NO_MEMORY, open_picture, upright
+from espnetv2.images import decoding, open_picture, upright
 from espnetv2.labels import CITYSCAPES_LABEL_IDS, IGNORE, Colour
 
 MAX_CLASSES = 255
 _UNKNOWN = 256
 _SHOWN = 8
 _LOSSY = {"JPEG", "MPO"}
+_NO_MASK = "the mask is damaged or not an image"
 _COLOUR_MODES = {"RGB", "RGBA", "CMYK", "YCbCr"}
 _GREY_MODES = {"1", "L", "P"}
 """If colours are expected, these are read as colours too, such as black and white."""
@@ -56,26 +56,17 @@ class MaskCodec:
         Raises:
             UserError: the file is damaged, of the wrong kind, or a JPEG with values that are no classes.
         """
-        try:
-            with open_picture(content) as opened:
-                opened.load()
-                lossy = opened.format in _LOSSY
-                mask = upright(opened)
-                if mask.mode in ("LA", "La", "PA"):
-                    mask = mask.getchannel(0)
-                kinds = _COLOUR_MODES if self.colours is None else _COLOUR_MODES | _GREY_MODES
-                colourful = mask.mode in kinds
-                if mask.mode == "1" and not colourful and 1 not in self.values and 255 in self.values:
-                    # Black and white are 0 and 255 in masks with more than one bit.
-                    mask = mask.convert("L")
-                pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
-        except UnidentifiedImageError as error:
-            raise UserError(f"{name}: the mask is damaged or not an image") from error
-        except MemoryError as error:
-            raise UserError(f"{name}: {NO_MEMORY}") from error
-        except Exception as error:
-            # A damaged file can break the decoder anywhere.
-            raise UserError(f"{name}: the mask is damaged or not an image ({error})") from error
+        with decoding(name, damaged=_NO_MASK, unknown=_NO_MASK), open_picture(content) as opened:
+            lossy = opened.format in _LOSSY
+            mask = upright(opened)
+            if mask.mode in ("LA", "La", "PA"):
+                mask = mask.getchannel(0)
+            kinds = _COLOUR_MODES if self.colours is None else _COLOUR_MODES | _GREY_MODES
+            colourful = mask.mode in kinds
+            if mask.mode == "1" and not colourful and 1 not in self.values and 255 in self.values:
+                # Black and white are 0 and 255 in masks with more than one bit.
+                mask = mask.convert("L")
+            pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
         try:
             classes, unknown = self._classes(pixels, name, colourful=colourful)
         except UserError:

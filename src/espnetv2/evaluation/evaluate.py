@@ -140,7 +140,7 @@ def evaluate_on_devices(
                 seen = _report(shared, seen, on_image)
                 failed = next((future for future in done if future.exception() is not None), None)
         finally:
-            # After a failure or an interruption the others need not continue, and nobody waits for them.
+            # After a failure or an interruption, leaving the pool would wait for the others to finish.
             shared.stop.set()
         try:
             total, *parts = [future.result() for future in (futures if failed is None else [failed])]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.images import NO_MEMORY, as_rgb, files_below, picture_from_array, pictures_among, read_picture
+from espnetv2.images import as_rgb, decoding, files_below, picture_from_array, pictures_among, read_picture
 from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
 from espnetv2.ownership import is_ours
 
@@ -173,17 +173,10 @@ def _expand(source: Source, number: int, videos: list[Path]) -> list[_Entry]:
 
 
 def _convert(picture: Image.Image, name: str) -> Image.Image:
-    try:
-        if not picture.width or not picture.height:
-            raise UserError(f"{name}: the image is empty: {picture.width}x{picture.height} pixels")
+    if not picture.width or not picture.height:
+        raise UserError(f"{name}: the image is empty: {picture.width}x{picture.height} pixels")
+    with decoding(name):
         return as_rgb(picture)
-    except UserError:
-        raise
-    except MemoryError as error:
-        raise UserError(f"{name}: {NO_MEMORY}") from error
-    except Exception as error:
-        # A damaged file can break the decoder anywhere.
-        raise UserError(f"{name}: the image is damaged or truncated ({error})") from error
 
 
 def _file_entry(path: Path) -> _Entry:
@@ -224,11 +217,7 @@ def _pictures_in(folder: Path, videos: list[Path]) -> list[Path]:
     files = files_below(folder)
     found = pictures_among(files, folder)
     kept = [path for path in found if not _is_result(path)]
-    films = [
-        path
-        for path in files
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and not _is_result(path)
-    ]
+    films = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES and not _is_result(path)]
     if not kept:
         reason = "it has only results of earlier predictions" if found else "it needs files such as .jpg or .png"
         if films:

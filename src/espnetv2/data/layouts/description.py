@@ -94,12 +94,13 @@ def check_description(path: Path, description: Description) -> None:
     Raises:
         UserError: it does not; the message begins with ``path``.
     """
-    count = len(description.classes)
+    names = description.labels().classes
+    count = len(names)
     if not 2 <= count <= MAX_CLASSES:
         raise UserError(f"{path} names {count} classes: two to {MAX_CLASSES} are needed, including the background")
-    if len(set(description.labels().classes)) != count:
+    if len(set(names)) != count:
         raise UserError(f"{path} names a class twice: give each class its own name")
-    if not all(name.strip() for name in description.labels().classes):
+    if not all(name.strip() for name in names):
         raise UserError(f"{path} has a class without a name: give each class a name")
     if description.rgb_masks and not description.palette:
         raise UserError(f"{path} has rgb_masks without a palette: list the colour of each class as palette, or leave it out")
