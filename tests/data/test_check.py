@@ -139,6 +139,12 @@ def test_only_its_own_sheets_are_replaced(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "out/val.png").read_bytes() == before
 
 
+def test_a_scale_without_end_is_refused(run: Run, tmp_path: Path) -> None:
+    done = run("check-data", "--data", make_shapes(tmp_path), "--mask-scale", "inf")
+    assert done.code == 2
+    assert "--mask-scale" in done.stderr
+
+
 def test_few_of_many_mistakes_are_printed(run: Run, tmp_path: Path) -> None:
     make_shapes(tmp_path / "data", count=14)
     for path in (tmp_path / "data/masks/val").iterdir():

@@ -320,6 +320,14 @@ def test_a_file_that_is_not_what_it_says_is_one_line(onnx_file: Path, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_class_name_that_xml_does_not_allow(tmp_path: Path) -> None:
+    network = small_classification()
+    assert network.info is not None
+    names = ("\ufffe", *network.info.classes[1:])
+    network.info = network.info.model_copy(update={"classes": names})
+    assert open_runtime(written(network, tmp_path, "openvino").path).description.info.classes == names
+
+
 def test_several_threads_may_share_an_openvino_file(network: Network, tmp_path: Path) -> None:
     predictor = Predictor(written(network, tmp_path, "openvino").path)
     pictures = [picture(60 + number, 40) for number in range(24)]
