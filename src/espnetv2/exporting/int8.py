@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import onnx
 
 from espnetv2.exporting.calibration import Calibration
-from espnetv2.exporting.onnx import halve_weights, saved
+from espnetv2.exporting.compacting import halve_weights
 from espnetv2.runtimes.private import import_onnxruntime
 from espnetv2.runtimes.quiet import quiet
 
@@ -31,10 +33,10 @@ def quantised(model: Any, calibration: Calibration) -> Any:
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     kept = [node.name for node in convolutions if _stays_in_float(node.input[1], shapes[node.input[1]])]
     quantization = import_onnxruntime("onnxruntime.quantization")
-    with saved(model) as source, quiet():
-        target = source.with_name("int8.onnx")
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        target = Path(folder) / "int8.onnx"
         quantization.quantize_static(
-            source,
+            model,
             target,
             _Reader(model.graph.input[0].name, calibration),
             quant_format=quantization.QuantFormat.QDQ,

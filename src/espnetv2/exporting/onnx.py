@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from espnetv2 import __version__
 from espnetv2.exporting.calibration import Calibration
-from espnetv2.exporting.compacting import compact
+from espnetv2.exporting.compacting import compact, halve_weights
 from espnetv2.exporting.graph import Graph, dynamic_shapes, example_input
+from espnetv2.exporting.int8 import quantised
 from espnetv2.info import generic_info
 from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.network import Network
@@ -56,8 +53,6 @@ def quantised_or_not(network: Network, description: Description, calibration: Ca
     if description.precision != "int8":
         return model
     assert calibration is not None
-    from espnetv2.exporting.int8 import quantised
-
     return quantised(model, calibration)
 
 
@@ -77,28 +72,3 @@ def traced(network: Network, description: Description, *, prelu: bool = False, b
         )
     assert program is not None
     return program.model_proto
-
-
-def halve_weights(model: Any) -> None:
-    """Store float parameters in 16 bits. The runtime widens them once when it loads the file, and computes as before."""
-    weights = {name for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul") for name in node.input}
-    kept = []
-    for tensor in model.graph.initializer:
-        if tensor.name not in weights or tensor.data_type != TensorProto.FLOAT:
-            kept.append(tensor)
-            continue
-        halved = numpy_helper.to_array(tensor).astype(np.float16)
-        kept.append(numpy_helper.from_array(halved, f"{tensor.name}.half"))
-        widen = helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=TensorProto.FLOAT)
-        model.graph.node.insert(0, widen)
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-
-
-@contextmanager
-def saved(model: Any) -> Iterator[Path]:
-    """The model in a temporary file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        onnx.save(model, path)
-        yield path

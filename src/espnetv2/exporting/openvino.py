@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
+import onnx
+
 from espnetv2.exporting.calibration import Calibration
 from espnetv2.exporting.compacting import compact
-from espnetv2.exporting.onnx import quantised_or_not, saved
+from espnetv2.exporting.onnx import quantised_or_not
 from espnetv2.models.network import Network
 from espnetv2.runtimes.description import KEY, Description
 from espnetv2.runtimes.private import import_openvino
@@ -19,7 +22,9 @@ def write(network: Network, description: Description, calibration: Calibration |
     openvino = import_openvino()
     graph = quantised_or_not(network, description, calibration)
     compact(graph)
-    with saved(graph) as source:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "model.onnx"
+        onnx.save(graph, source)
         model = openvino.convert_model(str(source))
         # In ASCII, since XML does not allow every character.
         model.set_rt_info(json.dumps(description.model_dump(mode="json")), [KEY])
