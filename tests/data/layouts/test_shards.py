@@ -21,6 +21,14 @@ def encoded(image: Image.Image, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def test_hidden_files_beside_shards_are_no_shards(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    files = {"s.jpg": encoded(picture(8, 8), "JPEG"), "s.cls": b"0", "t.jpg": encoded(picture(8, 8), "JPEG"), "t.cls": b"1"}
+    write_shard(tmp_path / "train/0000.tar", files)
+    (tmp_path / "train/._0000.tar").write_bytes(b"\0\5\x16\7")
+    assert len(open_dataset("auto", tmp_path, "train")) == 2
+
+
 def test_shards_for_classification(tmp_path: Path) -> None:
     for number in range(2):
         files = {}

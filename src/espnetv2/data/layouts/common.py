@@ -30,6 +30,11 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
 
 
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """Files and folders matching a pattern, sorted, without hidden ones, which some systems put beside each file."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def looks_segmented(root: Path) -> bool:
     """Whether folders of images are next to folders of masks, at either level: such folders are not classes."""
     names = [{path.name.lower() for path in folder.glob("*/")} for folder in (root, *root.glob("*/"))]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData, file_blob
 from espnetv2.data.layouts.cityscapes import label_id_codec, train_id_codec
-from espnetv2.data.layouts.common import read_text
+from espnetv2.data.layouts.common import read_text, visible
 from espnetv2.data.layouts.description import FILE
 from espnetv2.data.layouts.tools import described
 from espnetv2.data.layouts.voc import voc_codec
@@ -18,14 +18,14 @@ from espnetv2.labels import CITYSCAPES, VOC, Labels
 
 def matches(root: Path) -> bool:
     """Whether the folder looks like this layout."""
-    return any(_is_list(path) for path in root.glob("*.txt") if path.is_file())
+    return any(_is_list(path) for path in visible(root, "*.txt") if path.is_file())
 
 
 def open_split(root: Path, split: str) -> SegmentationData:
     """One split. The classes come from ``dataset.yaml``, or from the masks' file names (Cityscapes, PASCAL VOC)."""
     path = root / f"{split}.txt"
     if not path.is_file():
-        there = sorted(file.stem for file in root.glob("*.txt"))
+        there = [file.stem for file in visible(root, "*.txt")]
         raise UserError(f'no split "{split}": there is no file {path}' + (f"; {nearest(split, there)}" if there else ""))
     pairs = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):

@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 from espnetv2.data.dataset import Blob, ClassificationData, LabelledData, SegmentationData
-from espnetv2.data.layouts.common import read_text
+from espnetv2.data.layouts.common import read_text, visible
 from espnetv2.data.layouts.description import FILE, read_description
 from espnetv2.errors import UserError
 from espnetv2.images import IMAGE_SUFFIXES
@@ -25,7 +25,7 @@ Sample = dict[str, Blob]
 
 def matches(root: Path) -> bool:
     """Whether the folder looks like this layout."""
-    return any(root.glob("*.tar")) or any(root.glob("*/*.tar"))
+    return bool(visible(root, "*.tar") or visible(root, "*/*.tar"))
 
 
 def open_split(root: Path, split: str) -> LabelledData:
@@ -36,7 +36,7 @@ def open_split(root: Path, split: str) -> LabelledData:
     Raises:
         UserError: there are no shards, one is damaged, or a sample lacks an image or a label.
     """
-    paths = sorted([*root.glob(f"{split}-*.tar"), *root.glob(f"{split}.tar"), *(root / split).glob("*.tar")])
+    paths = [*visible(root, f"{split}-*.tar"), *visible(root, f"{split}.tar"), *visible(root / split, "*.tar")]
     if not paths:
         raise UserError(f'no split "{split}": there are no files {root / f"{split}-*.tar"} or {root / split / "*.tar"}')
     samples = [sample for path in paths for sample in _read_index(path)]

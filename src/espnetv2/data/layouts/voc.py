@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData, file_blob
-from espnetv2.data.layouts.common import keyed, pair, read_text, split_folder
+from espnetv2.data.layouts.common import keyed, pair, read_text, split_folder, visible
 from espnetv2.data.layouts.tools import described
 from espnetv2.data.masks import MaskCodec, index_codec
 from espnetv2.errors import UserError, nearest
@@ -32,7 +32,7 @@ def open_split(root: Path, split: str) -> SegmentationData:
     lists = home / "ImageSets" / "Segmentation"
     path = lists / f"{split}.txt"
     if not path.is_file():
-        there = sorted(file.stem for file in lists.glob("*.txt"))
+        there = [file.stem for file in visible(lists, "*.txt")]
         raise UserError(f'no split "{split}": there is no file {path}' + (f"; {nearest(split, there)}" if there else ""))
     lines = [line.strip().replace("\\", "/") for line in read_text(path).splitlines() if line.strip()]
     folder = _mask_folder(home, split)
