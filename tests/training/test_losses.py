@@ -69,6 +69,13 @@ def test_mixed_labels() -> None:
     assert total / weight == pytest.approx(float(F.cross_entropy(logits, target)), rel=1e-5)
 
 
+def test_mixed_labels_of_a_network_in_double_precision() -> None:
+    logits, target = torch.randn(3, 4, dtype=torch.float64), torch.rand(3, 4).softmax(1)
+    criterion = CrossEntropy(Loss(), [1.0, 2.0, 0.5, 1.0]).double()
+    for one, other in zip(criterion(logits, target), criterion(logits, target.double()), strict=True):
+        assert float(one) == float(other)
+
+
 def test_class_weights_count_for_mixed_labels_as_for_others() -> None:
     logits, target = torch.randn(4, 3), torch.tensor([0, 2, 1, 2])
     criterion = CrossEntropy(Loss(), [1.0, 2.0, 0.5])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -153,6 +155,27 @@ def test_a_full_disk_keeps_the_last_checkpoint(shapes: Path, tmp_path: Path, mon
         run_small(shapes, tmp_path / "run")
     assert torch.load(tmp_path / "run/last.ckpt", weights_only=True)["step"] == 3
     assert not list((tmp_path / "run").glob(".partial-*"))
+
+
+def test_a_full_disk_that_tensorboard_notices(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("add_scalar", "close"):
+        monkeypatch.setattr(f"torch.utils.tensorboard.writer.SummaryWriter.{name}", full)
+    with pytest.raises(UserError, match=r"the disk is full.* --resume"):
+        run_small(shapes, tmp_path / "run")
+
+
+def test_a_run_leaves_nothing_behind_in_its_process(shapes: Path, tmp_path: Path) -> None:
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    run_small(shapes, tmp_path / "run", "workers=1", "epochs=1")
+    assert not multiprocessing.active_children()
+    with pytest.raises(UserError, match="not finite"):
+        run_small(shapes, tmp_path / "diverging", "workers=1", "lr=1e30")
+    assert not multiprocessing.active_children()
+    assert logger.level == level
 
 
 def test_a_plot_that_fails_does_not_cost_the_run(

@@ -118,7 +118,7 @@ class Predictor:
                 # Other sequences are refused there.
                 named.append(cast("Source", source))
         stream = open_sources(named, first=self._given)
-        # Counted over all calls, so that the results of one do not overwrite those of another.
+        # Counted over all calls, so that results of images without a name do not overwrite those of an earlier call.
         self._given += len(named)
         return self.run(stream)
 

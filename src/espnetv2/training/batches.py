@@ -247,11 +247,8 @@ def _temporary_folder() -> str | None:
 
 
 def _stack(samples: Sequence[Sample]) -> Batch:
-    for sample in samples:
-        if isinstance(sample, UserError):
-            return sample
-    good = [sample for sample in samples if not isinstance(sample, UserError)]
-    return torch.stack([image for image, _ in good]), torch.stack([target for _, target in good])
+    batch = _stack_images(samples)
+    return batch if isinstance(batch, UserError) else (batch[0], torch.stack(batch[1]))
 
 
 def _stack_images(samples: Sequence[Sample]) -> ValidationBatch:

@@ -21,6 +21,7 @@ from espnetv2.info import ModelInfo
 from espnetv2.training.recipe import Recipe, differences, parse_recipe
 
 INFO_KEY = "espnetv2"
+_STATE = ("state_dict", "optimizer", "precision", "step", "pictures", "data", "best", "best_figure", INFO_KEY)
 _WRITTEN = "# The recipe of this run, every key in place; written by espnetv2 train.\n"
 _DOES_NOT_FIT = "Error(s) in loading state_dict for "
 _FAILED_WRITES = ("No space", "file write failed", "unexpected pos", "PytorchStreamWriter failed")
@@ -120,10 +121,7 @@ class RunFolder:
             raise UserError(
                 f"{self.last} is damaged ({type(error).__name__}): start the run again in another folder"
             ) from error
-        if (
-            not isinstance(kept, dict)
-            or not {"state_dict", "optimizer", "precision", "step", "pictures", "best", INFO_KEY} <= kept.keys()
-        ):
+        if not isinstance(kept, dict) or not kept.keys() >= set(_STATE):
             raise UserError(f"{self.last} is not the checkpoint of a run: start the run again in another folder")
         return kept
 

@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -102,7 +102,7 @@ class Keeper(pl.Callback):
         self._kept = kept
         self._stop = stop
         self._best: float | None = kept["best"] if kept else None
-        self._best_figure: float | None = kept.get("best_figure", kept["best"]) if kept else None
+        self._best_figure: float | None = kept["best_figure"] if kept else None
         self._pending: list[tuple[Row, Tensor]] = []
         self._metrics: MetricsFile | None = None
         self._board: Any = None
@@ -166,10 +166,12 @@ class Keeper(pl.Callback):
 
     def close(self) -> None:
         """Close the files and remove the bar, however the run ended: Lightning's own hook is only called on success."""
-        if self._board is not None:
-            self._board.close()
         if self._progress is not None:
             self._progress.close()
+        if self._board is not None:
+            # On a full disk, the reason why the run has ended is being raised already.
+            with suppress(OSError):
+                self._board.close()
 
     def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         # Processes may have different numbers of batches, so none can stop on its own.
@@ -191,9 +193,7 @@ class Keeper(pl.Callback):
         figures = metrics.summary()
         row: Row = {"epoch": epoch, "step": module.step, "train_loss": sum(steps) / len(steps), "val_loss": loss, **figures}
         self._metrics.append([row])
-        for name, value in row.items():
-            if name not in ("epoch", "step"):
-                self._board.add_scalar(f"epoch/{name}", value, module.step)
+        self._to_board(module.step, {f"epoch/{name}": value for name, value in row.items() if name not in ("epoch", "step")})
         best = metrics.score()
         if self._best is None or best > self._best:
             self._best, self._best_figure = best, figures[module.recipe.metric]
@@ -217,8 +217,12 @@ class Keeper(pl.Callback):
         self._metrics.append(rows)
         self._progress.stepped(len(rows), rows[-1])
         for row in rows:
-            self._board.add_scalar("step/train_loss", row["train_loss"], int(row["step"]))
-            self._board.add_scalar("step/lr", row["lr"], int(row["step"]))
+            self._to_board(int(row["step"]), {f"step/{name}": row[name] for name in ("train_loss", "lr")})
+
+    def _to_board(self, step: int, values: Row) -> None:
+        with writing(self._folder.path):
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
 
     def _save(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         module.check_loss()

@@ -62,6 +62,7 @@ class CrossEntropy(nn.Module):
         # In classification, 255 is a class like any other.
         no_class = IGNORE if target.ndim > 1 else NO_INDEX
         if target.is_floating_point():
+            target = target.to(logits.dtype)
             each = self._each(logits, target, NO_INDEX)
             weight = target.sum() if self.weights is None else (target @ self.weights).sum()
             return Parts(each.sum(), weight)

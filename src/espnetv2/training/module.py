@@ -259,6 +259,10 @@ class TrainingModule(pl.LightningModule):
         total, weight = sums.tolist()
         return total / max(weight, 1e-12), metrics
 
+    def close(self) -> None:
+        """End the loaders' processes, which would otherwise outlive the run."""
+        self._train_loader = self._val_loader = None
+
     def state_to_keep(self) -> dict[str, Any]:
         """Everything needed to resume a run: parameters, average, optimizer, precision, step."""
         optimizer = self.optimizers(use_pl_optimizer=False)

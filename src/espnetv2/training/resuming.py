@@ -73,8 +73,7 @@ def check_same(
     for name, old, new in pairs:
         if old != new:
             raise UserError(f"{folder.path} differs in {name} ({old} before, {new} now): use the same, or another --out")
-    # Checkpoints of earlier versions have no fingerprint.
-    if kept.get("data", now := fingerprint(training, validation)) != now:
+    if kept["data"] != fingerprint(training, validation):
         raise UserError(
             f"{folder.path} was started with different images (by their file names): use the same, or another --out"
         )

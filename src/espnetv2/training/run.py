@@ -176,6 +176,7 @@ def _fit(module: TrainingModule, keeper: Keeper, hardware: Hardware, accelerator
                 ) from error
             raise
         finally:
+            module.close()
             keeper.close()
 
 
@@ -187,13 +188,15 @@ def _quiet() -> Iterator[None]:
     before = logger.level, fabric.level
     logger.setLevel(logging.ERROR)
     fabric.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning.*")
-        warnings.filterwarnings("ignore", module="torch.*")
-        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*")
-        yield
-    logger.setLevel(before[0])
-    fabric.setLevel(before[1])
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning.*")
+            warnings.filterwarnings("ignore", module="torch.*")
+            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*")
+            yield
+    finally:
+        logger.setLevel(before[0])
+        fabric.setLevel(before[1])
 
 
 def _open(recipe: Recipe, data: Path, say: Say, *, check: bool) -> tuple[LabelledData, LabelledData]:
