@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from espnetv2.data import check
 from espnetv2.data.check import check_split, contact_sheet
 from espnetv2.data.layouts import open_dataset
 from helpers import Run, picture
-from small_data import make_folders, make_shapes
+from small_data import make_folders, make_shapes, write_mask
 
 
 def test_a_good_data_set(tmp_path: Path) -> None:
@@ -143,6 +144,63 @@ def test_a_scale_without_end_is_refused(run: Run, tmp_path: Path) -> None:
     done = run("check-data", "--data", make_shapes(tmp_path), "--mask-scale", "inf")
     assert done.code == 2
     assert "--mask-scale" in done.stderr
+
+
+def test_masks_whose_palettes_differ(tmp_path: Path) -> None:
+    make_shapes(tmp_path)
+    (tmp_path / "dataset.yaml").write_text("classes: [background, square, disc]\n")
+    for path in (tmp_path / "masks/train").iterdir():
+        # Each file numbers its colours in its own order.
+        Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=3).save(path)
+    mask = Image.open(tmp_path / "masks/train/0.png")
+    swapped = mask.remap_palette([2, 1, 0])
+    swapped.save(tmp_path / "masks/train/0.png")
+    (warning,) = check_split(open_dataset("masks", tmp_path, "train")).warnings
+    assert warning.startswith("masks draw the value 0 in different colours, (")
+    assert warning.endswith("list them as palette in dataset.yaml")
+
+
+def test_masks_of_one_palette_are_in_order(tmp_path: Path) -> None:
+    make_shapes(tmp_path)
+    (tmp_path / "dataset.yaml").write_text("classes: [background, square]\n")
+    for path in (tmp_path / "masks/train").iterdir():
+        write_mask(path, (np.arange(32 * 48).reshape(32, 48) % 2).tolist(), palette=True)
+    assert check_split(open_dataset("masks", tmp_path, "train")).warnings == []
+
+
+def test_transparent_pixels_of_a_mask_are_told(tmp_path: Path) -> None:
+    make_shapes(tmp_path)
+    path = tmp_path / "masks/train/4.png"
+    mask = Image.open(path).convert("RGBA")
+    mask.save(tmp_path / "masks/train/5.png")
+    mask.putalpha(Image.linear_gradient("L").resize(mask.size))
+    mask.save(path)
+    (warning,) = check_split(open_dataset("masks", tmp_path, "train")).warnings
+    assert warning.startswith("1 masks have transparent pixels, the first is ")
+    assert warning.endswith("4.png: their colours count, although they are invisible")
+
+
+def test_images_in_both_splits_are_told(run: Run, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "data")
+    for folder in ("images", "masks"):
+        shutil.copy(tmp_path / f"data/{folder}/train/3.png", tmp_path / f"data/{folder}/val/9.png")
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert done.code == 0
+    assert "note: 1 of the 7 images of val are in train, too, such as " in done.stdout
+    assert f"{Path('val/9.png')} and {tmp_path / 'data/images/train/3.png'}: " in done.stdout
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out", "--json")
+    assert ["too, such as" in "".join(report["warnings"]) for report in json.loads(done.stdout)] == [False, True]
+
+
+def test_masks_with_smoothed_edges_are_drawn_and_explained(run: Run, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "data")
+    for path in (tmp_path / "data/masks/val").iterdir():
+        mask = Image.open(path)
+        mask.resize((24, 16)).resize(mask.size, Image.Resampling.BILINEAR).save(path)
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out", "--split", "val")
+    assert done.code == 2
+    assert "antialiasing" in done.stderr
+    assert (tmp_path / "out/val.png").is_file()
 
 
 def test_few_of_many_mistakes_are_printed(run: Run, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def tiff(values: object) -> bytes:
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_negative_values_are_unknown(kind: type) -> None:
     """Maps for geography have -1 or -9999 where there is nothing."""
-    classes, unknown = index_codec(3).inspect(tiff(np.array([[-1, 1], [2, -9999]], kind)), "a.tif")
+    classes, unknown, *_ = index_codec(3).inspect(tiff(np.array([[-1, 1], [2, -9999]], kind)), "a.tif")
     assert classes.tolist() == [[255, 1], [2, 255]]
     assert unknown == {-1, -9999}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from espnetv2.data.dataset import ClassificationData, LabelledData, SegmentationData
+from espnetv2.data.dataset import Blob, ClassificationData, LabelledData, SegmentationData
 from espnetv2.drawing import at_width, blend, with_legend
 from espnetv2.errors import UserError
-from espnetv2.labels import CAMVID, VOC, distinct_palette
+from espnetv2.images import read_picture
+from espnetv2.labels import CAMVID, IGNORE, VOC, Colour, distinct_palette
 
 SHOWN_FILES = 5
 QUICK_SAMPLES = 24
@@ -40,6 +42,7 @@ class Report:
         unlabelled: fraction of the pixels without a class.
         errors: problems that make training or evaluation impossible.
         warnings: oddities that may be intended.
+        contents: hash of each decoded image's file -> its name.
     """
 
     layout: str
@@ -51,22 +54,28 @@ class Report:
     unlabelled: float = 0.0
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         sizes = {f"{width}x{height}": count for (width, height), count in self.sizes.most_common()}
-        return {**vars(self), "sizes": sizes}
+        return {name: value for name, value in vars(self).items() if name != "contents"} | {"sizes": sizes}
 
 
 @dataclass
 class _Finding:
     """Findings about one image and its label."""
 
+    name: str
+    label: str = ""
+    digest: str | None = None
     size: tuple[int, int] | None = None
     counts: npt.NDArray[np.int64] | None = None
     error: str | None = None
     unknown: frozenset[Any] = frozenset()
-    name: str = ""
+    drawn: dict[int, Colour] = field(default_factory=dict)
+    """How the mask draws the values that it contains."""
+    transparent: bool = False
 
 
 def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = lambda: None) -> Report:
@@ -83,10 +92,14 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
     classes = len(data.labels.classes)
     totals = np.zeros(256, np.int64)
     unknown: dict[Any, list[str]] = {}
+    drawn: dict[int, dict[Colour, str]] = {}
+    transparent: list[str] = []
     look = partial(_look_at_mask, data) if isinstance(data, SegmentationData) else partial(_look_at_picture, data)
     with ThreadPoolExecutor(THREADS) as pool:
         for finding in pool.map(look, chosen):
             report.looked_at += 1
+            if finding.digest is not None:
+                report.contents[finding.digest] = finding.name
             if finding.size is not None:
                 report.sizes[finding.size] += 1
             if finding.counts is not None:
@@ -94,7 +107,11 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
             if finding.error is not None:
                 report.errors.append(finding.error)
             for value in finding.unknown:
-                unknown.setdefault(value, []).append(finding.name)
+                unknown.setdefault(value, []).append(finding.label)
+            for value, colour in finding.drawn.items():
+                drawn.setdefault(value, {}).setdefault(colour, finding.label)
+            if finding.transparent:
+                transparent.append(finding.label)
             on_image()
     if isinstance(data, ClassificationData):
         totals = np.bincount([label for _, label in data.items], minlength=classes)
@@ -104,6 +121,7 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
         # The second class may be rare.
         return check_split(data)
     _count_classes(report, data, totals, complete=not quick)
+    report.warnings += _odd_masks(drawn, transparent)
     return report
 
 
@@ -117,10 +135,23 @@ def differing_classes(splits: Sequence[LabelledData]) -> str | None:
     return None
 
 
+def repeated_images(report: Report, others: Sequence[Report]) -> list[str]:
+    """A warning for each other split that has the same image files."""
+    found = []
+    for other in others:
+        if shared := report.contents.keys() & other.contents.keys():
+            first = min(shared, key=report.contents.__getitem__)
+            found.append(
+                f"{len(shared)} of the {len(report.contents)} images of {report.split} are in {other.split}, too, such as "
+                f"{report.contents[first]} and {other.contents[first]}: results on images that were trained on say nothing"
+            )
+    return found
+
+
 def contact_sheet(data: LabelledData, count: int = 12, width: int = 320) -> Image.Image:
     """Images spread over the split with their labels overlaid, and a legend.
 
-    Images that cannot be decoded are skipped.
+    Images that cannot be decoded are skipped. Pixels of unknown classes are white, like those without a class.
 
     Raises:
         UserError: no image can be decoded.
@@ -146,9 +177,10 @@ def _tile(data: LabelledData, index: int, width: int) -> Image.Image:
         blob, label = data.items[index]
         picture = at_width(blob.picture(), width)
         return with_legend(picture, [(data.labels.classes[label], distinct_palette(label + 1)[label])])
-    picture = at_width(data.pairs[index][0].picture(), width)
-    mask = Image.fromarray(data.mask(index)).resize(picture.size, Image.Resampling.NEAREST)
-    # Pixels without a class stay white.
+    image, label = data.pairs[index]
+    picture = at_width(image.picture(), width)
+    classes = data.codec.inspect(label.read(), label.name).classes
+    mask = Image.fromarray(classes).resize(picture.size, Image.Resampling.NEAREST)
     colours = np.full((256, 3), 255, np.uint8)
     colours[: len(data.labels.palette)] = data.labels.palette
     return blend(picture, colours, np.asarray(mask))
@@ -156,25 +188,56 @@ def _tile(data: LabelledData, index: int, width: int) -> Image.Image:
 
 def _look_at_picture(data: ClassificationData, index: int) -> _Finding:
     blob, _ = data.items[index]
+    finding = _Finding(blob.name)
     try:
-        return _Finding(size=blob.picture().size, name=blob.name)
+        _look_at_file(finding, blob)
     except UserError as error:
-        return _Finding(error=str(error), name=blob.name)
+        finding.error = str(error)
+    return finding
 
 
 def _look_at_mask(data: SegmentationData, index: int) -> _Finding:
     image, mask = data.pairs[index]
+    finding = _Finding(image.name, mask.name)
     try:
-        size = image.picture().size
-        classes, unknown = data.codec.inspect(mask.read(), mask.name)
-    except UserError as error:
-        return _Finding(error=str(error), name=image.name)
-    finding = _Finding(size, np.bincount(classes.ravel(), minlength=256), None, frozenset(unknown), mask.name)
-    try:
-        data.check_size(index, size, (classes.shape[1], classes.shape[0]))
+        size = _look_at_file(finding, image)
+        found = data.codec.inspect(mask.read(), mask.name)
+        finding.unknown, finding.transparent = frozenset(found.unknown), found.transparent
+        finding.counts = counts = np.bincount(found.classes.ravel(), minlength=256)
+        finding.drawn = {
+            value: found.palette[value]
+            for value, index in data.codec.values.items()
+            if value < len(found.palette) and index != IGNORE and counts[index]
+        }
+        data.check_size(index, size, (found.classes.shape[1], found.classes.shape[0]))
     except UserError as error:
         finding.error = str(error)
     return finding
+
+
+def _look_at_file(finding: _Finding, blob: Blob) -> tuple[int, int]:
+    content = blob.read()
+    finding.size = read_picture(content, blob.name).size
+    finding.digest = hashlib.sha256(content).hexdigest()
+    return finding.size
+
+
+def _odd_masks(drawn: dict[int, dict[Colour, str]], transparent: list[str]) -> list[str]:
+    found = []
+    for value, colours in drawn.items():
+        if len(colours) > 1:
+            (one, here), (other, there), *_ = colours.items()
+            found.append(
+                f"masks draw the value {value} in different colours, {one} in {here} and {other} in {there}: if the colours "
+                "are the classes, list them as palette in dataset.yaml"
+            )
+            break
+    if transparent:
+        found.append(
+            f"{len(transparent)} masks have transparent pixels, the first is {transparent[0]}: their colours count, although "
+            "they are invisible"
+        )
+    return found
 
 
 def _unknown_values(data: SegmentationData, unknown: dict[Any, list[str]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,22 @@ _SHOWN = 8
 _LOSSY = {"JPEG", "MPO"}
 _NO_MASK = "the mask is damaged or not an image"
 _COLOUR_MODES = {"RGB", "RGBA", "CMYK", "YCbCr"}
+_WITH_ALPHA = {"RGBA", "LA", "PA"}
 _GREY_MODES = {"1", "L", "P"}
 """If colours are expected, these are read as colours too, such as black and white."""
+
+
+class Inspection(NamedTuple):
+    """What a mask file holds."""
+
+    classes: npt.NDArray[np.uint8]
+    """Class of every pixel (H, W)."""
+    unknown: set[int] | set[Colour]
+    """Values that are no classes; such pixels have 255."""
+    palette: tuple[Colour, ...] = ()
+    """How an indexed image draws its values, if these and not the colours are the classes."""
+    transparent: bool = False
+    """Whether pixels are transparent, wholly or in part."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +58,14 @@ class MaskCodec:
         Raises:
             UserError: it is damaged, of the wrong kind, or contains unknown values.
         """
-        classes, unknown = self.inspect(content, name)
+        classes, unknown, *_ = self.inspect(content, name)
         if unknown:
             shown = ", ".join(str(value) for value in sorted(unknown)[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
             raise UserError(f"{name}: unknown label values {shown}: {self.advice(unknown)}")
         return classes
 
-    def inspect(self, content: bytes, name: str) -> tuple[npt.NDArray[np.uint8], set[int] | set[Colour]]:
-        """Like ``decode``, but unknown values become 255 and are returned.
+    def inspect(self, content: bytes, name: str) -> Inspection:
+        """Like ``decode``, but unknown values become 255 and are returned, with what else matters for a check.
 
         Raises:
             UserError: the file is damaged, of the wrong kind, or a JPEG with values that are no classes.
@@ -59,6 +73,7 @@ class MaskCodec:
         with decoding(name, damaged=_NO_MASK, unknown=_NO_MASK), open_picture(content) as opened:
             lossy = opened.format in _LOSSY
             mask = upright(opened)
+            transparent = mask.mode in _WITH_ALPHA and mask.getchannel("A").getextrema()[0] != 255
             if mask.mode in ("LA", "La", "PA"):
                 mask = mask.getchannel(0)
             kinds = _COLOUR_MODES if self.colours is None else _COLOUR_MODES | _GREY_MODES
@@ -66,6 +81,7 @@ class MaskCodec:
             if mask.mode == "1" and not colourful and 1 not in self.values and 255 in self.values:
                 # Black and white are 0 and 255 in masks with more than one bit.
                 mask = mask.convert("L")
+            palette = () if colourful or mask.mode != "P" else _triples(mask.getpalette("RGB") or [])
             pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
         try:
             classes, unknown = self._classes(pixels, name, colourful=colourful)
@@ -75,12 +91,12 @@ class MaskCodec:
             raise
         if unknown and lossy:
             raise UserError(_altered(name))
-        return classes, unknown
+        return Inspection(classes, unknown, palette, transparent)
 
     def advice(self, unknown: set[int] | set[Colour]) -> str:
         """What probably went wrong, given the unknown values."""
         if len(unknown) > MAX_CLASSES:
-            return "these are too many values to be classes: save masks losslessly, as PNG and never as JPEG"
+            return "these are too many to be classes: save masks as PNG, never as JPEG, and without smoothed edges (antialiasing)"
         numbers = {value for value in unknown if isinstance(value, int)}
         label_ids = set(range(34))
         if numbers and numbers <= label_ids and numbers & set(CITYSCAPES_LABEL_IDS) and "trainIds" in self.hint:
@@ -90,7 +106,8 @@ class MaskCodec:
         ):
             return "these look like class indices: write  rgb_masks: false  in dataset.yaml if the palette is only for drawing"
         if self.colours is not None and "dataset.yaml" in self.hint:
-            return f"{self.hint}, or write  rgb_masks: false  there if the palette is only for drawing"
+            smooth = "; edges must not be smoothed, which mixes colours (antialiasing)" if len(unknown) > _SHOWN else ""
+            return f"{self.hint}, or write  rgb_masks: false  there if the palette is only for drawing{smooth}"
         return self.hint
 
     def _classes(
@@ -131,6 +148,10 @@ class MaskCodec:
         unknown = keys[position] != codes
         found = {(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in np.unique(codes[unknown])} if unknown.any() else set()
         return np.where(unknown, IGNORE, indices[position]).astype(np.uint8), found
+
+
+def _triples(channels: list[int]) -> tuple[Colour, ...]:
+    return tuple(zip(channels[::3], channels[1::3], channels[2::3], strict=True))
 
 
 def _altered(name: str) -> str:

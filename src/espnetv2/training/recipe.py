@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from espnetv2 import strict_yaml
 from espnetv2.data.layouts.common import read_text
 from espnetv2.errors import UserError, nearest, validation_message
 from espnetv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Triple, parse_size
@@ -276,7 +277,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
 def parse_recipe(text: str, origin: str, changes: Sequence[str] = ()) -> Recipe:
     """Like ``load_recipe``, from the YAML text itself; ``origin`` names it in errors."""
     try:
-        content = yaml.safe_load(text)
+        content = strict_yaml.load(text)
     except yaml.YAMLError as error:
         raise UserError(f"recipe {origin} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -326,7 +327,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
             raise UserError(f'"{key}" is not a recipe key: "{parent}" has no nested keys')
         place = inner
     try:
-        value = yaml.safe_load(text)
+        value = strict_yaml.load(text)
     except yaml.YAMLError as error:
         raise UserError(f'the value "{text}" of {key} is not valid YAML') from error
     quoted = text.lstrip()[:1] in ("'", '"')

@@ -51,6 +51,7 @@ def test_index_masks_with_other_values(tmp_path: Path) -> None:
         ("classes: [a, off]", r'classes\.1: YAML reads this as yes or no: put a name in quotes, as in "off" \(found False\)'),
         ("classes: {0: no, 1: b}", r"classes\.0: YAML reads this as yes or no"),
         ("classes: {one: a, 1: b}", r"classes\.one: input should be a valid integer"),
+        ("classes: {0: a, 1: b, 1: c}", 'is not valid YAML: the key "1" occurs twice'),
         ("classes: [", r"is not valid YAML: [^\n]+$"),
         ("palette: []", "classes: field required"),
     ],

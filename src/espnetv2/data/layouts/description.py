@@ -8,6 +8,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from espnetv2 import strict_yaml
 from espnetv2.data.layouts.common import read_text
 from espnetv2.data.masks import MAX_CLASSES, MaskCodec
 from espnetv2.errors import UserError, validation_message
@@ -63,13 +64,13 @@ def read_description(root: Path) -> Description:
     """Read ``dataset.yaml``.
 
     Raises:
-        UserError: it is missing, not valid YAML, has an unknown key, or contradicts itself.
+        UserError: it is missing, not valid YAML, has an unknown key or one twice, or contradicts itself.
     """
     path = root / FILE
     if not path.is_file():
         raise UserError(f"{path} is missing: create it with the class names, such as  classes: [background, road, car]")
     try:
-        description = Description.model_validate(yaml.safe_load(read_text(path)))
+        description = Description.model_validate(strict_yaml.load(read_text(path)))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
