@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from espnetv2.data.layouts import open_dataset
 from helpers import ROOT, Run, picture
@@ -82,10 +83,28 @@ def test_class_folders_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     make_photos(tmp_path / "photos")
     (tmp_path / "photos/.DS_Store").touch()
+    (tmp_path / "photos/cat/more/still more").mkdir(parents=True)
+    (tmp_path / "photos/cat/4.jpg").rename(tmp_path / "photos/cat/more/still more/4.jpg")
     (code,) = python_blocks(ROOT / "docs/data/imagefolder.md")
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
     counts = {split: len(open_dataset("imagefolder", tmp_path / "photos", split)) for split in ("train", "val")}
     assert counts == {"train": 8, "val": 2}
+    assert {path.name for path in (tmp_path / "photos").iterdir()} == {".DS_Store", "train", "val"}
+
+
+def test_lists_for_masks_from_cvat_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(5):
+        for folder, suffix in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png")):
+            path = tmp_path / "export" / folder / "drive 1" / f"{number}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 6)).save(path)
+    (tmp_path / "export/JPEGImages/.DS_Store").touch()
+    (tmp_path / "export/labelmap.txt").write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\nthing:9,9,9::\n")
+    (code,) = python_blocks(ROOT / "docs/data/voc.md")
+    exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
+    counts = {split: len(open_dataset("voc", tmp_path / "export", split)) for split in ("train", "val")}
+    assert counts == {"train": 4, "val": 1}
 
 
 def test_every_command_in_the_documentation_exists(run: Run) -> None:

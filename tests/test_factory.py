@@ -31,6 +31,15 @@ def test_without_weights_a_model_is_in_training_mode_and_has_no_info() -> None:
     assert model.num_classes == 10
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"weights": {"a": 1}}, "weights is a dict: give a tag or a file"), ({"num_classes": True}, "num_classes is True")],
+)
+def test_arguments_of_the_wrong_type(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        create_model("espnetv2_s0_5", **options)
+
+
 def test_a_file_called_like_its_model_is_a_file(
     segmentation_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,11 @@ def test_a_picture_of_the_right_size_is_not_touched() -> None:
     assert Preprocessing(height=48, width=64).fit_picture(source) is source
 
 
+def test_an_image_that_is_not_rgb_is_refused() -> None:
+    with pytest.raises(UserError, match="has the mode RGBA, not RGB: read it with "):
+        Preprocessing(height=8, width=8)(Image.new("RGBA", (8, 8)))
+
+
 def test_longer_sides_are_shrunk_first_and_shorter_ones_stay() -> None:
     preprocessing = Preprocessing(height=32, width=64, shrink_to=(32, 32))
     for size, coarse in (((200, 100), (32, 32)), ((200, 20), (32, 20)), ((32, 31), (32, 31))):

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from espnetv2.exporting.export import export
     from espnetv2.factory import create_model
     from espnetv2.inference.predictor import Predictor
+    from espnetv2.inference.results import ClassificationResult, SegmentationResult
     from espnetv2.models.registry import list_models
     from espnetv2.weights.catalogue import list_weights
 
 __all__ = [
+    "ClassificationResult",
     "Predictor",
+    "SegmentationResult",
     "UserError",
     "__version__",
     "accelerate",
@@ -32,7 +35,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ClassificationResult": "espnetv2.inference.results",
     "Predictor": "espnetv2.inference.predictor",
+    "SegmentationResult": "espnetv2.inference.results",
     "UserError": "espnetv2.errors",
     "accelerate": "espnetv2.acceleration.inference",
     "benchmark": "espnetv2.benchmarking.benchmark",

@@ -84,7 +84,13 @@ class Preprocessing(BaseModel):
         return planes
 
     def __call__(self, picture: Image.Image) -> npt.NDArray[np.float32]:
-        """RGB image of any size -> network input (3, height, width)."""
+        """Upright RGB image of any size -> network input (3, height, width).
+
+        Raises:
+            UserError: the image is in another mode, such as RGBA.
+        """
+        if picture.mode != "RGB":
+            raise UserError(f"the image has the mode {picture.mode}, not RGB: read it with espnetv2.images.read_picture")
         return self.normalise(np.asarray(self.fit_picture(picture)))
 
     def _centre(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -107,7 +113,7 @@ def check_size(size: tuple[int, int], smallest: int = 1, largest: int = 65_536) 
     fits = isinstance(size, tuple | list) and len(size) == 2
     if not fits or not all(isinstance(side, int) and smallest <= side <= largest for side in size):
         shown = f"{size[1]}x{size[0]}" if fits else repr(size)
-        raise UserError(f"invalid size {shown}: height and width must be whole numbers from {smallest} to {largest}")
+        raise UserError(f"invalid size {shown}: height and width must be whole numbers (int) from {smallest} to {largest}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

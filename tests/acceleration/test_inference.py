@@ -115,6 +115,13 @@ def test_it_is_a_snapshot_and_takes_new_weights_when_given() -> None:
             parameter.mul_(0.95)
     torch.nn.Sequential(fast).load_state_dict({f"0.plain.{name}": value for name, value in model.state_dict().items()})
     assert farthest(fast(image), exactly(model, image)) < 1e-5
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.05)
+    state = model.state_dict()
+    fast.load_state_dict(state)
+    assert list(state) == list(model.state_dict())
+    assert farthest(fast(image), exactly(model, image)) < 1e-5
     copied = copy.deepcopy(fast)
     wanted = fast(image)
     del fast

@@ -230,16 +230,19 @@ def test_too_little_memory_is_one_line(
     assert_one_line_error(done, "out of memory: use a smaller size or batch")
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_job_that_is_ended_leaves_no_part_of_a_file(
-    run: Run, segmentation_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, run: Run, segmentation_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    number: signal.Signals = getattr(signal, name)
+
     def ended(*_: object) -> None:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(number)
 
     picture(50, 40).save(tmp_path / "a.png")
     monkeypatch.setattr("espnetv2.inference.results.save_jpeg", ended)
     done = run("predict", tmp_path / "a.png", "--model", segmentation_file, "--out", tmp_path / "out")
-    assert done.code == 130
+    assert done.code == 128 + number
     assert done.stderr == "espnetv2: interrupted\n"
     assert not (tmp_path / "out").exists()
 

@@ -88,6 +88,11 @@ def test_a_broken_picture_is_raised_or_told(segmentation_file: Path, tmp_path: P
     assert next(results).stem == "a"
     with pytest.raises(UserError, match=r"b.png: not an image"):
         next(results)
+    told: list[str] = []
+    kept = predictor(tmp_path, on_error=lambda name, error: told.append(f"{name} {error}"))
+    assert [result.stem for result in kept] == ["a", "c"]
+    assert len(told) == 1
+    assert told[0].startswith(f"{tmp_path / 'b.png'} ")
 
 
 def test_the_model_that_is_given_stays_as_it_is(segmentation_file: Path) -> None:
@@ -116,7 +121,7 @@ def test_a_model_without_training_cannot_predict() -> None:
     [
         ({"size": (0, 10)}, "invalid size 10x0"),
         ({"size": 512}, "invalid size 512: height and width"),
-        ({"size": (32.0, 64)}, "invalid size 64x32.0: height and width must be whole numbers from 1"),
+        ({"size": (32.0, 64)}, "invalid size 64x32.0: height and width must be whole numbers (int) from 1"),
         ({"top_k": 0}, "top_k is 0: it must be a whole number, at least 1"),
         ({"top_k": -2}, "top_k is -2"),
         ({"batch_size": 0}, "batch_size is 0: it must be a whole number"),

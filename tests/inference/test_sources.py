@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import time
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,25 @@ def test_an_empty_picture_is_told() -> None:
     (item,) = open_sources([Image.new("RGB", (0, 5))]).items
     with pytest.raises(UserError, match="image0: the image is empty: 0x5 pixels"):
         item.read()
+
+
+def test_an_image_given_twice_is_decoded_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(9, 7).save(tmp_path / "a.png")
+    given = Image.open(tmp_path / "a.png")
+    load, inside = given.load, []
+
+    def slowly() -> object:
+        inside.append(1)
+        assert len(inside) == 1
+        time.sleep(0.05)
+        found = load()
+        inside.pop()
+        return found
+
+    monkeypatch.setattr(given, "load", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        sizes = list(pool.map(lambda item: item.read().size, open_sources([given, given]).items))
+    assert sizes == [(9, 7), (9, 7)]
 
 
 def test_globs_and_several_sources_in_order(folder: Path) -> None:

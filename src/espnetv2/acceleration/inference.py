@@ -50,6 +50,11 @@ class AcceleratedModel(nn.Module):
         num_classes: outputs of the network.
     """
 
+    if TYPE_CHECKING:
+
+        def __call__(self, image: Tensor) -> Tensor:
+            """As ``forward``."""
+
     def __init__(self, model: Network, output: Output, backend: Backend = "auto") -> None:
         super().__init__()
         self.backend = backend
@@ -64,8 +69,10 @@ class AcceleratedModel(nn.Module):
         segments = isinstance(model, SegmentationModel)
         # Not a method: the GPU's engine keeps it, and the memory must be freed as soon as this module is.
         self._answer = functools.partial(_answer, output=output, winners=self.winners, segments=segments)
-        register: Any = self.register_load_state_dict_post_hook
-        register(_prepare_anew)
+        before: Any = self.register_load_state_dict_pre_hook
+        before(_accept_plain_names)
+        after: Any = self.register_load_state_dict_post_hook
+        after(_prepare_anew)
 
     @property
     def fallback(self) -> str | None:
@@ -180,9 +187,10 @@ class AcceleratedModel(nn.Module):
 def accelerate(model: Network, *, output: Output = "logits", backend: Backend = "auto") -> AcceleratedModel:
     """The same function as ``model``, several times faster, for inference only.
 
-    The result holds a copy of the weights: later changes to ``model`` do not affect it. Load others with ``load_state_dict``;
-    parameters changed in place, or given by ``torch.func.functional_call``, are not seen. It may be moved to another device or
-    type, where it continues with what is fastest there. An image that requires gradients runs through the plain network.
+    The result holds a copy of the weights: later changes to ``model`` do not affect it. ``load_state_dict`` loads others, such
+    as ``model.state_dict()``; parameters changed in place, or given by ``torch.func.functional_call``, are not seen. It may be
+    moved to another device or type, where it continues with what is fastest there. An image that requires gradients runs
+    through the plain network.
 
     On a CPU, kernels are compiled on first use on a machine, which takes seconds and is logged. If they cannot be used (no C
     compiler, the decoder "psp", layers that were modified or have hooks, an image that is not float32), the plain network
@@ -234,6 +242,14 @@ def _takes(image: Tensor) -> bool:
         and not image.is_neg()
         and type(image) in (Tensor, nn.Parameter)
     )
+
+
+def _accept_plain_names(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Run before weights are loaded: those of the original network have their names without ``plain``."""
+    assert isinstance(model, AcceleratedModel)
+    for name in model.plain.state_dict():
+        if prefix + name in state:
+            state[f"{prefix}plain.{name}"] = state.pop(prefix + name)
 
 
 def _prepare_anew(model: nn.Module, _: object) -> None:

@@ -44,7 +44,7 @@ def check_data(
     sheets = [out / f"{labelled.split.replace('/', '_').replace(os.sep, '_')}.png" for labelled in opened]
     writable_folder(out)
     check_replaceable(*sheets)
-    reports = []
+    reports: list[Report] = []
     for labelled, sheet in zip(opened, sheets, strict=True):
         with progress_bar() as progress:
             task = progress.add_task(f"checking {labelled.split}", total=len(labelled))

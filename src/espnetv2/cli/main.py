@@ -7,6 +7,7 @@ import io
 import logging
 import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ from espnetv2.cli.output import LogToStderr, fail
 from espnetv2.errors import UserError, is_out_of_memory
 
 INTERRUPTED = 130
+"""What typer returns after a ``KeyboardInterrupt``."""
 
 app = typer.Typer(
     name="espnetv2",
@@ -63,12 +65,26 @@ def _print_anything() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def _stop_as_after_ctrl_c(received: list[int]) -> None:
+    """Let no part of a file stay behind after the end of a job or a connection. Training has handlers of its own."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    # Windows has no such signal, and under nohup a command outlives its terminal.
+    hang_up: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
+        signal.signal(hang_up, stop)
+
+
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 partly done, 2 user error, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 partly done, 2 user error, 128 + the signal's number if it was stopped."""
     _show_log()
     _print_anything()
-    # As after Ctrl-C, no part of a file stays behind. Training has handlers of its own.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    received: list[int] = []
+    _stop_as_after_ctrl_c(received)
     try:
         code = app(standalone_mode=False)
     except UserError as error:
@@ -94,4 +110,5 @@ def main() -> None:
         fail(f"{error.filename}: cannot be accessed ({error.strerror}): check its name and permissions")
     if code == INTERRUPTED:
         print("espnetv2: interrupted", file=sys.stderr)
+        code = 128 + received[0] if received else INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)

@@ -177,13 +177,12 @@ def _tile(data: LabelledData, index: int, width: int) -> Image.Image:
         blob, label = data.items[index]
         picture = at_width(blob.picture(), width)
         return with_legend(picture, [(data.labels.classes[label], distinct_palette(label + 1)[label])])
-    image, label = data.pairs[index]
+    image, mask = data.pairs[index]
     picture = at_width(image.picture(), width)
-    classes = data.codec.inspect(label.read(), label.name).classes
-    mask = Image.fromarray(classes).resize(picture.size, Image.Resampling.NEAREST)
+    classes = Image.fromarray(data.codec.inspect(mask.read(), mask.name).classes)
     colours = np.full((256, 3), 255, np.uint8)
     colours[: len(data.labels.palette)] = data.labels.palette
-    return blend(picture, colours, np.asarray(mask))
+    return blend(picture, colours, np.asarray(classes.resize(picture.size, Image.Resampling.NEAREST)))
 
 
 def _look_at_picture(data: ClassificationData, index: int) -> _Finding:

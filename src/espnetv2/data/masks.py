@@ -96,7 +96,7 @@ class MaskCodec:
     def advice(self, unknown: set[int] | set[Colour]) -> str:
         """What probably went wrong, given the unknown values."""
         if len(unknown) > MAX_CLASSES:
-            return "these are too many to be classes: save masks as PNG, never as JPEG, and without smoothed edges (antialiasing)"
+            return "these are too many for classes: save masks as PNG, never as JPEG, and without smoothed edges (antialiasing)"
         numbers = {value for value in unknown if isinstance(value, int)}
         label_ids = set(range(34))
         if numbers and numbers <= label_ids and numbers & set(CITYSCAPES_LABEL_IDS) and "trainIds" in self.hint:

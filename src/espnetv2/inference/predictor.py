@@ -100,15 +100,16 @@ class Predictor:
         self.top_k = top_k
         self._given = 0
 
-    def __call__(self, *sources: Source | Sequence[Source]) -> Iterator[Result]:
+    def __call__(self, *sources: Source | Sequence[Source], on_error: OnError | None = None) -> Iterator[Result]:
         """Results for all ``sources``, one by one, in order.
 
         Args:
             sources: path of an image, folder (searched recursively), glob, http(s) URL, video file, camera index, ``-`` for
                 standard input, PIL image, or array of RGB pixels (H, W, 3) of type uint8; or a list or tuple of these.
+            on_error: called with the name and the error of a source that cannot be decoded; then the others continue.
 
         Raises:
-            UserError: a source does not exist (at once), or one cannot be decoded (when it is reached).
+            UserError: a source does not exist (at once), or one cannot be decoded (when it is reached, without ``on_error``).
         """
         named: list[Source] = []
         for source in sources:
@@ -120,7 +121,7 @@ class Predictor:
         stream = open_sources(named, first=self._given)
         # Counted over all calls, so that results of images without a name do not overwrite those of an earlier call.
         self._given += len(named)
-        return self.run(stream)
+        return self.run(stream, on_error)
 
     def run(self, stream: Stream, on_error: OnError | None = None) -> Iterator[Result]:
         """Results of an opened stream. ``on_error`` is called for what cannot be decoded, and the rest continues."""

@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 import sys
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -30,6 +31,7 @@ Source: TypeAlias = str | Path | int | Image.Image | npt.NDArray[np.generic]
 TIMEOUT_S = 30
 LONGEST_PATH = 4000
 LARGEST_DOWNLOAD = 512 * 2**20
+_decoding_given = threading.Lock()
 log = logging.getLogger(__name__)
 
 
@@ -175,7 +177,8 @@ def _expand(source: Source, number: int, videos: list[Path]) -> list[_Entry]:
 def _convert(picture: Image.Image, name: str) -> Image.Image:
     if not picture.width or not picture.height:
         raise UserError(f"{name}: the image is empty: {picture.width}x{picture.height} pixels")
-    with decoding(name):
+    # The same image may be given twice, and two threads must not read one file at once.
+    with _decoding_given, decoding(name):
         return as_rgb(picture)
 
 

@@ -29,6 +29,9 @@ class ClassificationModel(nn.Module):
 
     info: ModelInfo | None = None
     """Description of the weights, if they are trained."""
+    if TYPE_CHECKING:
+
+        def __call__(self, image: Tensor) -> Tensor: ...
 
     def __init__(self, scale: float, num_classes: int = 1000) -> None:
         super().__init__()

@@ -32,6 +32,9 @@ class SegmentationModel(nn.Module):
 
     info: ModelInfo | None = None
     """Description of the weights, if they are trained."""
+    if TYPE_CHECKING:
+
+        def __call__(self, image: Tensor) -> Tensor: ...
 
     def __init__(self, scale: float, num_classes: int = 20, decoder: DecoderName = "pyramid") -> None:
         super().__init__()

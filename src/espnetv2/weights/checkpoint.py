@@ -172,7 +172,10 @@ def _refusal(path: Path, reason: str) -> str:
     # To a pickle, text that begins with "c" asks for code, too.
     if not _is_text(path):
         if "Unsupported global" in reason or "Unsupported class" in reason or "GLOBAL" in reason:
-            return f"{path} was refused: it asks to run code, which no checkpoint needs: ask its author for a safetensors file"
+            return (
+                f"{path} was refused: it asks to run code, which no checkpoint needs: ask its author for a safetensors file, "
+                "or save model.state_dict() instead of model"
+            )
         if "Unsupported operand" in reason:
             return f"{path} was refused: it needs a reader that can run code: save it again, as torch.save does by default"
     return f"{path} is damaged or not a checkpoint: get the file again"
