@@ -55,7 +55,7 @@ def test_a_picture_of_the_right_size_is_not_touched() -> None:
 
 
 def test_an_image_that_is_not_rgb_is_refused() -> None:
-    with pytest.raises(UserError, match="has the mode RGBA, not RGB: read it with "):
+    with pytest.raises(UserError, match="has the mode RGBA, not RGB: convert it, or read it with "):
         Preprocessing(height=8, width=8)(Image.new("RGBA", (8, 8)))
 
 

@@ -7,7 +7,7 @@ from espnetv2 import strict_yaml
 
 
 def test_plain_and_merged_mappings() -> None:
-    text = "a: &a {x: 1, y: [2, {z: 3}]}\nb: {<<: *a, x: 4}\n1: one\n"
+    text = "a: &a {x: 1, y: [2, {z: 3}]}\nb: {c: &c {<<: *a, x: 4}}\nd: {<<: *c}\n1: one\n"
     assert strict_yaml.load(text) == yaml.safe_load(text)
 
 

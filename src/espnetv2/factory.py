@@ -55,7 +55,7 @@ def create_model(
         raise UserError(f'"{name}" is a file, not a model: give the model\'s name, and the file as its weights')
     if weights is not None and not isinstance(weights, str | Path):
         raise UserError(
-            f"weights is a {type(weights).__name__}: give a tag or a file, and parameters to the network's load_state_dict"
+            f"weights is a {type(weights).__name__}: give a tag or a file; a state dict is loaded with model.load_state_dict"
         )
     if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int)):
         raise UserError(f"num_classes is {num_classes!r}: give a whole number")

@@ -90,7 +90,9 @@ class Preprocessing(BaseModel):
             UserError: the image is in another mode, such as RGBA.
         """
         if picture.mode != "RGB":
-            raise UserError(f"the image has the mode {picture.mode}, not RGB: read it with espnetv2.images.read_picture")
+            raise UserError(
+                f"the image has the mode {picture.mode}, not RGB: convert it, or read it with espnetv2.images.read_picture"
+            )
         return self.normalise(np.asarray(self.fit_picture(picture)))
 
     def _centre(self, size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -38,6 +38,16 @@ def test_weights_are_float32_whatever_the_file_holds() -> None:
     assert 4 * random["parameters"] < random["weight_bytes"] < 6 * random["parameters"]
 
 
+@pytest.mark.parametrize(("name", "size"), [("model.onnx", 1001), ("model.xml", 1010)])
+def test_the_size_of_an_exported_file_is_with_its_parameters_but_not_with_those_of_others(
+    name: str, size: int, tmp_path: Path
+) -> None:
+    for file, count in ((name, 1000), ("model.onnx.data", 1), ("model.bin", 10)):
+        (tmp_path / file).write_bytes(bytes(count))
+    made = Contender(name, "segmentation", (64, 64), "class map", file=tmp_path / name)
+    assert costs(made) == {"weight_bytes": size}
+
+
 def test_random_parameters_are_the_same_every_time_and_give_a_varied_answer() -> None:
     state = torch.get_rng_state()
     first, second = (settled(find_contender("espnetv2_seg_s0_5", (64, 96))) for _ in range(2))

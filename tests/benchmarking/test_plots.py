@@ -88,6 +88,7 @@ def test_without_energy_two_panels_are_left(tmp_path: Path, drawn: list[matplotl
         ("timm:mobilenetv4_conv_small_050", ("mobilenetv4_conv_small", 0.5)),
         ("torchvision:shufflenet_v2_x0_5", ("shufflenet_v2", 0.5)),
         ("torchvision:mobilenet_v2", ("mobilenet_v2", None)),
+        ("torchvision:vit_b_16", ("vit_b_16", None)),
         ("smp:fpn/mobilenet_v2", ("fpn/mobilenet_v2", None)),
         ("folder/best.onnx", ("best.onnx", None)),
     ],

@@ -60,6 +60,9 @@ def test_plots(run: Run, tmp_path: Path) -> None:
     with Image.open(tmp_path / "cost.png") as picture:
         assert picture.width > 1000
     assert (tmp_path / "cost.svg").read_text("utf-8").rstrip().endswith("</svg>")
+    partly = run("benchmark", "espnetv2_s0_5", "nothing", *TINY[2:], "--size", "224x224", "--plot", tmp_path / "partly.png")
+    assert partly.code == 1
+    assert (tmp_path / "partly.png").is_file()
     nothing = run("benchmark", "espnetv2_s0_5", *TINY, "--plot", tmp_path / "none.png")
     assert nothing.code == 1
     assert "no plot: no row has" in nothing.stderr

@@ -157,7 +157,18 @@ def test_masks_whose_palettes_differ(tmp_path: Path) -> None:
     swapped.save(tmp_path / "masks/train/0.png")
     (warning,) = check_split(open_dataset("masks", tmp_path, "train")).warnings
     assert warning.startswith("masks draw the value 0 in different colours, (")
-    assert warning.endswith("list them as palette in dataset.yaml")
+    assert warning.endswith("list them as palette in dataset.yaml, without rgb_masks: false")
+
+
+def test_splits_whose_palettes_differ(run: Run, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "data")
+    (tmp_path / "data/dataset.yaml").write_text("classes: [background, square, disc]\n")
+    for split, order in (("train", [0, 1, 2]), ("val", [2, 1, 0])):
+        for path in (tmp_path / "data/masks" / split).iterdir():
+            Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=3).remap_palette(order).save(path)
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert done.code == 0
+    assert done.stdout.count("masks draw the value 0 in different colours, (") == 1
 
 
 def test_masks_of_one_palette_are_in_order(tmp_path: Path) -> None:
@@ -175,21 +186,23 @@ def test_transparent_pixels_of_a_mask_are_told(tmp_path: Path) -> None:
     mask.save(tmp_path / "masks/train/5.png")
     mask.putalpha(Image.linear_gradient("L").resize(mask.size))
     mask.save(path)
+    Image.open(tmp_path / "masks/train/3.png").convert("P").save(tmp_path / "masks/train/3.png", transparency=0)
     (warning,) = check_split(open_dataset("masks", tmp_path, "train")).warnings
-    assert warning.startswith("1 masks have transparent pixels, the first is ")
-    assert warning.endswith("4.png: their colours count, although they are invisible")
+    assert warning.startswith("masks with transparent pixels: 2, such as ")
+    assert "3.png: the colours of such pixels count" in warning
 
 
 def test_images_in_both_splits_are_told(run: Run, tmp_path: Path) -> None:
     make_shapes(tmp_path / "data")
     for folder in ("images", "masks"):
-        shutil.copy(tmp_path / f"data/{folder}/train/3.png", tmp_path / f"data/{folder}/val/9.png")
+        for copy in ("8.png", "9.png"):
+            shutil.copy(tmp_path / f"data/{folder}/train/3.png", tmp_path / f"data/{folder}/val/{copy}")
     done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out")
     assert done.code == 0
-    assert "note: 1 of the 7 images of val are in train, too, such as " in done.stdout
-    assert f"{Path('val/9.png')} and {tmp_path / 'data/images/train/3.png'}: " in done.stdout
+    assert "note: images of val that are in train, too: 2 of 8, such as " in done.stdout
+    assert f"{Path('val/8.png')} and {tmp_path / 'data/images/train/3.png'}: " in done.stdout
     done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out", "--json")
-    assert ["too, such as" in "".join(report["warnings"]) for report in json.loads(done.stdout)] == [False, True]
+    assert ["are in train, too" in "".join(report["warnings"]) for report in json.loads(done.stdout)] == [False, True]
 
 
 def test_masks_with_smoothed_edges_are_drawn_and_explained(run: Run, tmp_path: Path) -> None:

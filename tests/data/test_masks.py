@@ -23,9 +23,9 @@ def tiff(values: object) -> bytes:
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_negative_values_are_unknown(kind: type) -> None:
     """Maps for geography have -1 or -9999 where there is nothing."""
-    classes, unknown, *_ = index_codec(3).inspect(tiff(np.array([[-1, 1], [2, -9999]], kind)), "a.tif")
-    assert classes.tolist() == [[255, 1], [2, 255]]
-    assert unknown == {-1, -9999}
+    found = index_codec(3).inspect(tiff(np.array([[-1, 1], [2, -9999]], kind)), "a.tif")
+    assert found.classes.tolist() == [[255, 1], [2, 255]]
+    assert found.unknown == {-1, -9999}
 
 
 @pytest.mark.parametrize("odd", [0.7, float("nan"), float("inf")])

@@ -287,6 +287,13 @@ def test_a_size_that_is_none(network: Network, tmp_path: Path, size: Any, dynami
         export(network, tmp_path / "model.onnx", size=size, dynamic=dynamic)
 
 
+def test_weights_whose_own_size_is_too_small_for_any_size(network: Network, tmp_path: Path) -> None:
+    assert network.info is not None
+    network.info = network.info.model_copy(update={"preprocessing": network.info.preprocessing.resized(32, 48)})
+    with pytest.raises(UserError, match=r"invalid size 48x32: .* from 48 to 8192"):
+        export(network, tmp_path / "model.onnx", dynamic=True)
+
+
 def info_with(**changes: Any) -> Any:
     def change(described: Any) -> None:
         described["info"] |= changes

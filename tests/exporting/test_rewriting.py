@@ -54,6 +54,16 @@ def test_it_is_the_same_function(name: str, prelu: bool, hostile: bool) -> None:
             assert distance(rewritten(wanted, prelu=prelu, size=size), wanted, height, width) < 2e-5
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("prelu", [False, True])
+def test_channels_that_are_switched_off_stay_off(name: str, prelu: bool) -> None:
+    wanted = network(name)
+    for layer in wanted.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.weight.data[:3] = 0.0
+    assert distance(rewritten(wanted, prelu=prelu, size=(64, 96)), wanted, 64, 96) < 2e-5
+
+
 @pytest.mark.parametrize("prelu", [False, True])
 def test_at_an_even_scale_it_is_the_same_function(prelu: bool) -> None:
     wanted = network("espnetv2_seg_s0_5", hostile=True)

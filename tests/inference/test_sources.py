@@ -5,6 +5,7 @@ import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,19 @@ def test_an_image_given_twice_is_decoded_by_one_thread_at_a_time(tmp_path: Path,
     with ThreadPoolExecutor(2) as pool:
         sizes = list(pool.map(lambda item: item.read().size, open_sources([given, given]).items))
     assert sizes == [(9, 7), (9, 7)]
+
+
+def test_different_images_are_decoded_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Barrier(2, timeout=20)
+
+    def together(image: Image.Image) -> Image.Image:
+        both.wait()
+        return image
+
+    monkeypatch.setattr("espnetv2.inference.sources.as_rgb", together)
+    with ThreadPoolExecutor(2) as pool:
+        sizes = list(pool.map(lambda item: item.read().size, open_sources([picture(9, 7), picture(8, 6)]).items))
+    assert sizes == [(9, 7), (8, 6)]
 
 
 def test_globs_and_several_sources_in_order(folder: Path) -> None:

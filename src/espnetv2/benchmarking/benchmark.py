@@ -45,7 +45,8 @@ def benchmark(
         against: other networks: ``timm:NAME``, ``torchvision:NAME``, ``smp:DECODER/ENCODER``, or exported files (.onnx, .xml).
         size: (height, width) of the input. By default 224x224 for classification, 512x1024 for segmentation.
         batch: images per batch.
-        backends: names of ``BACKENDS``. By default those that are installed and quick to build.
+        backends: names of ``BACKENDS``. By default accelerated, eager, and on a CPU onnxruntime and openvino if they are
+            installed, on CUDA compile.
         threads: CPU threads; by default one per usable core.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         rounds: turns of each row.

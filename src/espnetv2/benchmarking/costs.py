@@ -12,8 +12,9 @@ def costs(contender: Contender) -> dict[str, int | None]:
     """The counts of a contender, by the names of the report's fields; for an exported file only its size."""
     if contender.graph is None:
         assert contender.file is not None
-        beside = (contender.file.with_suffix(".bin"), contender.file.with_name(f"{contender.file.name}.data"))
-        files = [contender.file, *(path for path in beside if path.is_file())]
+        # OpenVINO always has its parameters in another file, ONNX only if they are large.
+        name = f"{contender.file.stem}.bin" if contender.file.suffix == ".xml" else f"{contender.file.name}.data"
+        files = [path for path in (contender.file, contender.file.with_name(name)) if path.is_file()]
         return {"weight_bytes": sum(path.stat().st_size for path in files)}
     network = contender.graph.network
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in network.state_dict().items()}

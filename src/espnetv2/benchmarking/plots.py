@@ -25,7 +25,8 @@ PANEL_WIDTH, PANEL_HEIGHT = 6.2, 4.6
 OWN = "#3b7dd8"
 OTHERS = ("#d8663b", "#4a9c5d", "#8c5fbf", "#b8860b", "#c2417f", "#2a9d9d", "#7a5c45", "#5b6470")
 NAMES: dict[Metric, str] = {"top1": "top-1", "miou": "mean IoU"}
-_WIDTH = re.compile(r"_(?:x|s)?(\d)[_.]?(\d+)$")
+# 16 and 32 at the end of a name are the sizes of patches.
+_WIDTH = re.compile(r"_(?:[xs](\d)[_.]?(\d+)|(\d)[_.](\d+)|(\d)(\d\d))$")
 # Positions of a label relative to its point, in points: the nearest and most usual ones first.
 _PLACES = [
     (reach * x, reach * y)
@@ -137,8 +138,9 @@ def family(network: str) -> tuple[str, float | None]:
         spec = MODELS[base]
         return "ESPNetv2" + (f" {spec.decoder}" if spec.decoder is not None else ""), spec.scale
     short = _short(network)
-    found = _WIDTH.search(short)
-    return (short[: found.start()], float(f"{found[1]}.{found[2]}")) if found else (short, None)
+    if (found := _WIDTH.search(short)) is None:
+        return short, None
+    return short[: found.start()], float(".".join(digits for digits in found.groups() if digits))
 
 
 def _short(network: str) -> str:

@@ -29,7 +29,7 @@ DEFAULT_BACKENDS = {
     "cuda": ("accelerated", "eager", "compile"),
     "mps": ("eager",),
 }
-"""Those that do not take minutes to build; runtimes only if installed."""
+"""Runtimes only if installed."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the number of steps done, and the total."""

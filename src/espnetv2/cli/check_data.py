@@ -35,7 +35,7 @@ def check_data(
 
     The exit code is 2 if a problem makes training impossible.
     """
-    from espnetv2.data.check import check_split, differing_classes, repeated_images
+    from espnetv2.data.check import check_split, compare, differing_classes
     from espnetv2.data.layouts import open_dataset
     from espnetv2.files import writable_folder
     from espnetv2.ownership import check_replaceable
@@ -49,7 +49,7 @@ def check_data(
         with progress_bar() as progress:
             task = progress.add_task(f"checking {labelled.split}", total=len(labelled))
             report = check_split(labelled, on_image=partial(progress.advance, task))
-        report.warnings += repeated_images(report, reports)
+        report.warnings += compare(report, reports)
         reports.append(report)
         drawn = _draw(labelled, sheet)
         if not json:

@@ -7,6 +7,7 @@ import io
 import logging
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated
 
@@ -70,7 +71,9 @@ def _stop_as_after_ctrl_c(received: list[int]) -> None:
 
     def stop(number: int, _: FrameType | None) -> None:
         received.append(number)
-        raise KeyboardInterrupt
+        # Signals come twice when a terminal is closed, and the second must not interrupt the clean-up.
+        if len(received) == 1:
+            raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
     # Windows has no such signal, and under nohup a command outlives its terminal.
@@ -103,12 +106,16 @@ def main() -> None:
             fail("out of memory: use a smaller size or batch")
         if not isinstance(error, OSError):
             raise
+        if received:
+            # The terminal may be gone, too.
+            sys.exit(128 + received[0])
         if error.errno in (errno.ENOSPC, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)):
             fail(f"cannot write any more ({error.strerror}): free some space, or choose another --out")
         if error.filename is None:
             raise
         fail(f"{error.filename}: cannot be accessed ({error.strerror}): check its name and permissions")
     if code == INTERRUPTED:
-        print("espnetv2: interrupted", file=sys.stderr)
         code = 128 + received[0] if received else INTERRUPTED
+        with suppress(OSError):
+            print("espnetv2: interrupted", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)

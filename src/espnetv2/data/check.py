@@ -42,7 +42,8 @@ class Report:
         unlabelled: fraction of the pixels without a class.
         errors: problems that make training or evaluation impossible.
         warnings: oddities that may be intended.
-        contents: hash of each decoded image's file -> its name.
+        contents: hash of a decoded image's file -> names of such files.
+        drawn: value in masks whose values are read -> colours that their palettes give it -> a mask with that colour.
     """
 
     layout: str
@@ -54,12 +55,13 @@ class Report:
     unlabelled: float = 0.0
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    contents: dict[str, str] = field(default_factory=dict, repr=False)
+    contents: dict[bytes, list[str]] = field(default_factory=dict, repr=False)
+    drawn: dict[int, dict[Colour, str]] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         sizes = {f"{width}x{height}": count for (width, height), count in self.sizes.most_common()}
-        return {name: value for name, value in vars(self).items() if name != "contents"} | {"sizes": sizes}
+        return {name: value for name, value in vars(self).items() if name not in ("contents", "drawn")} | {"sizes": sizes}
 
 
 @dataclass
@@ -68,7 +70,7 @@ class _Finding:
 
     name: str
     label: str = ""
-    digest: str | None = None
+    digest: bytes | None = None
     size: tuple[int, int] | None = None
     counts: npt.NDArray[np.int64] | None = None
     error: str | None = None
@@ -92,14 +94,13 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
     classes = len(data.labels.classes)
     totals = np.zeros(256, np.int64)
     unknown: dict[Any, list[str]] = {}
-    drawn: dict[int, dict[Colour, str]] = {}
     transparent: list[str] = []
     look = partial(_look_at_mask, data) if isinstance(data, SegmentationData) else partial(_look_at_picture, data)
     with ThreadPoolExecutor(THREADS) as pool:
         for finding in pool.map(look, chosen):
             report.looked_at += 1
             if finding.digest is not None:
-                report.contents[finding.digest] = finding.name
+                report.contents.setdefault(finding.digest, []).append(finding.name)
             if finding.size is not None:
                 report.sizes[finding.size] += 1
             if finding.counts is not None:
@@ -109,7 +110,7 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
             for value in finding.unknown:
                 unknown.setdefault(value, []).append(finding.label)
             for value, colour in finding.drawn.items():
-                drawn.setdefault(value, {}).setdefault(colour, finding.label)
+                report.drawn.setdefault(value, {}).setdefault(colour, finding.label)
             if finding.transparent:
                 transparent.append(finding.label)
             on_image()
@@ -121,7 +122,12 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
         # The second class may be rare.
         return check_split(data)
     _count_classes(report, data, totals, complete=not quick)
-    report.warnings += _odd_masks(drawn, transparent)
+    report.warnings += _differently_drawn(report.drawn)
+    if transparent:
+        report.warnings.append(
+            f"masks with transparent pixels: {len(transparent)}, such as {transparent[0]}: the colours of such pixels count, "
+            "although they are invisible"
+        )
     return report
 
 
@@ -135,17 +141,33 @@ def differing_classes(splits: Sequence[LabelledData]) -> str | None:
     return None
 
 
-def repeated_images(report: Report, others: Sequence[Report]) -> list[str]:
-    """A warning for each other split that has the same image files."""
+def compare(report: Report, others: Sequence[Report]) -> list[str]:
+    """Warnings about a split and others: identical image files, and masks that draw the same value differently."""
     found = []
     for other in others:
-        if shared := report.contents.keys() & other.contents.keys():
-            first = min(shared, key=report.contents.__getitem__)
+        shared = sorted((names[0], digest) for digest, names in report.contents.items() if digest in other.contents)
+        if shared and other.split != report.split:
+            count = sum(len(report.contents[digest]) for _, digest in shared)
+            (name, digest), *_ = shared
             found.append(
-                f"{len(shared)} of the {len(report.contents)} images of {report.split} are in {other.split}, too, such as "
-                f"{report.contents[first]} and {other.contents[first]}: results on images that were trained on say nothing"
+                f"images of {report.split} that are in {other.split}, too: {count} of {report.looked_at}, such as {name} and "
+                f"{other.contents[digest][0]}: results on images that were trained on say nothing"
             )
+        if not _differently_drawn(report.drawn) and not _differently_drawn(other.drawn):
+            both = {value: other.drawn.get(value, {}) | colours for value, colours in report.drawn.items()}
+            found += _differently_drawn(both)
     return found
+
+
+def _differently_drawn(drawn: dict[int, dict[Colour, str]]) -> list[str]:
+    for value, colours in drawn.items():
+        if len(colours) > 1:
+            (one, here), (other, there), *_ = colours.items()
+            return [
+                f"masks draw the value {value} in different colours, {one} in {here} and {other} in {there}: if the colours "
+                "and not the values are the classes, list them as palette in dataset.yaml, without rgb_masks: false"
+            ]
+    return []
 
 
 def contact_sheet(data: LabelledData, count: int = 12, width: int = 320) -> Image.Image:
@@ -201,12 +223,13 @@ def _look_at_mask(data: SegmentationData, index: int) -> _Finding:
     try:
         size = _look_at_file(finding, image)
         found = data.codec.inspect(mask.read(), mask.name)
-        finding.unknown, finding.transparent = frozenset(found.unknown), found.transparent
+        finding.unknown, finding.transparent = frozenset(found.unknown), found.is_transparent()
+        palette = found.palette()
         finding.counts = counts = np.bincount(found.classes.ravel(), minlength=256)
         finding.drawn = {
-            value: found.palette[value]
-            for value, index in data.codec.values.items()
-            if value < len(found.palette) and index != IGNORE and counts[index]
+            value: palette[value]
+            for value, number in data.codec.values.items()
+            if value < len(palette) and number != IGNORE and counts[number]
         }
         data.check_size(index, size, (found.classes.shape[1], found.classes.shape[0]))
     except UserError as error:
@@ -217,26 +240,8 @@ def _look_at_mask(data: SegmentationData, index: int) -> _Finding:
 def _look_at_file(finding: _Finding, blob: Blob) -> tuple[int, int]:
     content = blob.read()
     finding.size = read_picture(content, blob.name).size
-    finding.digest = hashlib.sha256(content).hexdigest()
+    finding.digest = hashlib.sha256(content).digest()
     return finding.size
-
-
-def _odd_masks(drawn: dict[int, dict[Colour, str]], transparent: list[str]) -> list[str]:
-    found = []
-    for value, colours in drawn.items():
-        if len(colours) > 1:
-            (one, here), (other, there), *_ = colours.items()
-            found.append(
-                f"masks draw the value {value} in different colours, {one} in {here} and {other} in {there}: if the colours "
-                "are the classes, list them as palette in dataset.yaml"
-            )
-            break
-    if transparent:
-        found.append(
-            f"{len(transparent)} masks have transparent pixels, the first is {transparent[0]}: their colours count, although "
-            "they are invisible"
-        )
-    return found
 
 
 def _unknown_values(data: SegmentationData, unknown: dict[Any, list[str]]) -> str:

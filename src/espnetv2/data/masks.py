@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from espnetv2.errors import UserError
 from espnetv2.images import decoding, open_picture, upright
@@ -17,25 +18,39 @@ from espnetv2.labels import CITYSCAPES_LABEL_IDS, IGNORE, Colour
 MAX_CLASSES = 255
 _UNKNOWN = 256
 _SHOWN = 8
+_FEW = 8
+"""More unknown colours than these are probably mixed ones."""
 _LOSSY = {"JPEG", "MPO"}
 _NO_MASK = "the mask is damaged or not an image"
 _COLOUR_MODES = {"RGB", "RGBA", "CMYK", "YCbCr"}
-_WITH_ALPHA = {"RGBA", "LA", "PA"}
 _GREY_MODES = {"1", "L", "P"}
 """If colours are expected, these are read as colours too, such as black and white."""
 
 
-class Inspection(NamedTuple):
-    """What a mask file holds."""
+@dataclass(frozen=True)
+class Inspection:
+    """What a mask file holds.
+
+    Attributes:
+        classes: class of every pixel (H, W).
+        unknown: values that are no classes; such pixels have 255.
+        stored: the mask as it is in the file, upright.
+        by_colour: whether its colours were read, and not its values.
+    """
 
     classes: npt.NDArray[np.uint8]
-    """Class of every pixel (H, W)."""
     unknown: set[int] | set[Colour]
-    """Values that are no classes; such pixels have 255."""
-    palette: tuple[Colour, ...] = ()
-    """How an indexed image draws its values, if these and not the colours are the classes."""
-    transparent: bool = False
-    """Whether pixels are transparent, wholly or in part."""
+    stored: Image.Image
+    by_colour: bool
+
+    def palette(self) -> tuple[Colour, ...]:
+        """How an image whose values were read draws them; empty if it has no palette."""
+        channels = self.stored.getpalette("RGB") if self.stored.mode == "P" and not self.by_colour else None
+        return tuple(zip(*[iter(channels or ())] * 3, strict=True))
+
+    def is_transparent(self) -> bool:
+        """Whether pixels are transparent, wholly or in part."""
+        return self.stored.has_transparency_data and self.stored.convert("RGBA").getchannel("A").getextrema()[0] != 255
 
 
 @dataclass(frozen=True)
@@ -58,11 +73,11 @@ class MaskCodec:
         Raises:
             UserError: it is damaged, of the wrong kind, or contains unknown values.
         """
-        classes, unknown, *_ = self.inspect(content, name)
-        if unknown:
+        found = self.inspect(content, name)
+        if unknown := found.unknown:
             shown = ", ".join(str(value) for value in sorted(unknown)[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
             raise UserError(f"{name}: unknown label values {shown}: {self.advice(unknown)}")
-        return classes
+        return found.classes
 
     def inspect(self, content: bytes, name: str) -> Inspection:
         """Like ``decode``, but unknown values become 255 and are returned, with what else matters for a check.
@@ -72,8 +87,7 @@ class MaskCodec:
         """
         with decoding(name, damaged=_NO_MASK, unknown=_NO_MASK), open_picture(content) as opened:
             lossy = opened.format in _LOSSY
-            mask = upright(opened)
-            transparent = mask.mode in _WITH_ALPHA and mask.getchannel("A").getextrema()[0] != 255
+            stored = mask = upright(opened)
             if mask.mode in ("LA", "La", "PA"):
                 mask = mask.getchannel(0)
             kinds = _COLOUR_MODES if self.colours is None else _COLOUR_MODES | _GREY_MODES
@@ -81,7 +95,6 @@ class MaskCodec:
             if mask.mode == "1" and not colourful and 1 not in self.values and 255 in self.values:
                 # Black and white are 0 and 255 in masks with more than one bit.
                 mask = mask.convert("L")
-            palette = () if colourful or mask.mode != "P" else _triples(mask.getpalette("RGB") or [])
             pixels = np.asarray(mask.convert("RGB")) if colourful else np.asarray(mask)
         try:
             classes, unknown = self._classes(pixels, name, colourful=colourful)
@@ -91,7 +104,7 @@ class MaskCodec:
             raise
         if unknown and lossy:
             raise UserError(_altered(name))
-        return Inspection(classes, unknown, palette, transparent)
+        return Inspection(classes, unknown, stored, colourful)
 
     def advice(self, unknown: set[int] | set[Colour]) -> str:
         """What probably went wrong, given the unknown values."""
@@ -106,7 +119,7 @@ class MaskCodec:
         ):
             return "these look like class indices: write  rgb_masks: false  in dataset.yaml if the palette is only for drawing"
         if self.colours is not None and "dataset.yaml" in self.hint:
-            smooth = "; edges must not be smoothed, which mixes colours (antialiasing)" if len(unknown) > _SHOWN else ""
+            smooth = "; edges must not be smoothed, which mixes colours (antialiasing)" if len(unknown) > _FEW else ""
             return f"{self.hint}, or write  rgb_masks: false  there if the palette is only for drawing{smooth}"
         return self.hint
 
@@ -148,10 +161,6 @@ class MaskCodec:
         unknown = keys[position] != codes
         found = {(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in np.unique(codes[unknown])} if unknown.any() else set()
         return np.where(unknown, IGNORE, indices[position]).astype(np.uint8), found
-
-
-def _triples(channels: list[int]) -> tuple[Colour, ...]:
-    return tuple(zip(channels[::3], channels[1::3], channels[2::3], strict=True))
 
 
 def _altered(name: str) -> str:

@@ -83,14 +83,17 @@ def export(
     found = find_format(format, out, precision, dynamic=dynamic, input=input, output=output)
     if precision == "int8" and calibrate is None:
         raise UserError("int8 requires calibration: set calibrate to a folder of representative images")
+    smallest = SMALLEST_DYNAMIC if dynamic else 1
     if size is not None:
-        check_size(size, SMALLEST_DYNAMIC if dynamic else 1, LARGEST_SIDE)
+        check_size(size, smallest, LARGEST_SIDE)
     check_target(out, found)
     network = _network(model, weights, weights_dir)
     assert network.info is not None
     info = network.info
     if size is not None:
         info = info.model_copy(update={"preprocessing": info.preprocessing.resized(*size)})
+    # The weights' own size may be too small, too.
+    check_size((info.preprocessing.height, info.preprocessing.width), smallest, LARGEST_SIDE)
     description = Description(
         info=info, format=format, dynamic=dynamic, input=input, output=output, precision=precision, version=__version__
     )

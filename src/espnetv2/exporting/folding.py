@@ -128,7 +128,7 @@ def per_channel(values: Tensor) -> Tensor:
 
 
 class Bent(NamedTuple):
-    """How a bent line is computed around a convolution, per channel, float64 (C,).
+    """How a PReLU is computed around a convolution, per channel, float64 (C,).
 
     ``y * before`` goes in, ``max(x, slope * x)`` or PReLU comes out, and ``after`` (1 or -1) remains for what follows.
     """
@@ -138,23 +138,14 @@ class Bent(NamedTuple):
     after: Tensor
 
 
-def bent(above: Tensor, below: Tensor, *, prelu: bool) -> Bent:
-    """Scale and slope for a line that rises by ``above`` on the positive side and by ``below`` on the negative."""
-    one = torch.ones_like(above)
+def bent(slope: Tensor, *, prelu: bool) -> Bent:
+    """The form that a runtime computes fast, of a PReLU with this slope on the negative side."""
+    one = torch.ones_like(slope)
     if prelu:
-        # A line that is flat above is turned round, so that it is flat below.
-        turned = (above == 0) & (below > 0)
-        before = torch.where(above != 0, above, torch.where(turned, -below, below))
-        slope = torch.where(above != 0, below / torch.where(above != 0, above, one), torch.zeros_like(above))
-        return Bent(before, slope, torch.where(turned, -one, one))
-    # A maximum bends upwards; a line that bends downwards is its negative.
-    after = torch.where(above >= below, one, -one)
-    above, below = above * after, below * after
-    rising = above > 0
-    before = torch.where(rising, above, below)
-    other = torch.where(rising, below, above)
-    slope = torch.where(before != 0, other / torch.where(before != 0, before, one), torch.zeros_like(before))
-    return Bent(before, slope, after)
+        return Bent(one, slope, one)
+    # A maximum bends upwards; a line that is steeper below bends downwards, and is the negative of one that bends upwards.
+    steep = slope > 1
+    return Bent(torch.where(steep, -slope, one), torch.where(steep, 1 / slope, slope), torch.where(steep, -one, one))
 
 
 def activation(slope: Tensor, *, prelu: bool) -> nn.Module:

@@ -98,7 +98,7 @@ class _Rewriter:
     def _bent(self, conv: nn.Conv2d, slope: Tensor) -> tuple[nn.Conv2d, nn.Module, Tensor]:
         """A convolution and its PReLU, and the sign that remains for the next layer."""
         slope = slope.detach().double()
-        line = bent(torch.ones_like(slope), slope, prelu=self.prelu)
+        line = bent(slope, prelu=self.prelu)
         return scaled(conv, line.before), Bend(None, line.slope, prelu=self.prelu), line.after
 
     def _chain(self, first: ConvBNAct, second: nn.Conv2d) -> tuple[nn.Module, nn.Conv2d]:
@@ -142,7 +142,8 @@ class _Rewriter:
         factor = torch.where(normal, above, one)
         flat = ~normal & (below == 0)
         first = None if bool((normal | flat).all()) else torch.where(normal, one, above)
-        return _Merged(offset, Bend(first, below / factor, prelu=self.prelu), factor * sign, constant)
+        act = Bend(first, below / factor, prelu=self.prelu)
+        return _Merged(offset, act, torch.where(dead, zero, factor * sign), constant)
 
     def _psp(self, decoder: PSPDecoder) -> None:
         dropout, conv = decoder.classify3
@@ -174,7 +175,7 @@ class _Rewriter:
         conv, act, sign = self._bent(self._plain(pool.project), pool.project.act.weight)
         project = nn.Sequential(conv, act)
         slope = pool.norm.act.weight.detach().double()
-        line = bent(torch.ones_like(slope), slope, prelu=self.prelu)
+        line = bent(slope, prelu=self.prelu)
         scale, shift = affine(pool.norm.bn)
         scale, shift = scale * line.before, shift * line.before
         merge, act, merge_sign = self._bent(self._plain(pool.merge), pool.merge.act.weight)

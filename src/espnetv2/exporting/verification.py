@@ -69,7 +69,7 @@ class Verification:
 def verify(network: Network, runtime: Runtime, calibration: Calibration | None) -> Verification:
     """Compare a file with the network that it was exported from, on images and on noise.
 
-    The images are those given for calibration (of a segmentation eight of them), or else a drawn street. Noise has no
+    The images are those given for calibration (of a segmentation at most eight of them), or else a drawn street. Noise has no
     meaningful classes: only its logits are compared, and not those of a quantised file, whose calibration has never seen such
     values.
 

@@ -10,6 +10,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +32,6 @@ Source: TypeAlias = str | Path | int | Image.Image | npt.NDArray[np.generic]
 TIMEOUT_S = 30
 LONGEST_PATH = 4000
 LARGEST_DOWNLOAD = 512 * 2**20
-_decoding_given = threading.Lock()
 log = logging.getLogger(__name__)
 
 
@@ -84,7 +84,9 @@ def open_sources(sources: Sequence[Source], *, first: int = 0) -> Stream:
         UserError: a source does not exist, a folder or glob has no images, or an array is not an image.
     """
     videos: list[Path] = []
-    entries = [entry for number, source in enumerate(sources, first) for entry in _expand(source, number, videos)]
+    # An image may be given twice, and two threads must not read its file at once.
+    locks: dict[int, threading.Lock] = defaultdict(threading.Lock)
+    entries = [entry for number, source in enumerate(sources, first) for entry in _expand(source, number, videos, locks)]
     paths = tuple(entry.path for entry in entries if entry.path is not None)
     given = set(paths)
     if skipped := [path for path in videos if path not in given]:
@@ -138,11 +140,11 @@ def _fail(error: UserError) -> Image.Image:
     raise error
 
 
-def _expand(source: Source, number: int, videos: list[Path]) -> list[_Entry]:
+def _expand(source: Source, number: int, videos: list[Path], locks: dict[int, threading.Lock]) -> list[_Entry]:
     if isinstance(source, Image.Image):
         filename = getattr(source, "filename", None)
         stem = Path(filename).stem if filename else f"image{number}"
-        return [_Entry(stem, stem, partial(_convert, source, stem))]
+        return [_Entry(stem, stem, partial(_convert, source, stem, locks[id(source)]))]
     if isinstance(source, np.ndarray):
         return [_Entry(f"image{number}", f"image{number}", partial(picture_from_array, source))]
     # A camera's index may be a NumPy integer, but not a bool.
@@ -174,11 +176,10 @@ def _expand(source: Source, number: int, videos: list[Path]) -> list[_Entry]:
     raise UserError(f'no file or folder "{text}": check the path')
 
 
-def _convert(picture: Image.Image, name: str) -> Image.Image:
+def _convert(picture: Image.Image, name: str, lock: threading.Lock) -> Image.Image:
     if not picture.width or not picture.height:
         raise UserError(f"{name}: the image is empty: {picture.width}x{picture.height} pixels")
-    # The same image may be given twice, and two threads must not read one file at once.
-    with _decoding_given, decoding(name):
+    with lock, decoding(name):
         return as_rgb(picture)
 
 

@@ -39,7 +39,7 @@ class OpenVinoFile:
     def __call__(self, images: Array) -> Array:
         """One batch."""
         with self._lock:
-            out: Array = self._request.infer({0: images}, share_inputs=True)[0]
+            out: Array = self._request.infer({0: images}, share_inputs=True, share_outputs=True)[0]
             # The request will write its next output to the same memory.
             return out.copy()
 

@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -169,9 +169,10 @@ class Keeper(pl.Callback):
         if self._progress is not None:
             self._progress.close()
         if self._board is not None:
-            # On a full disk, the reason why the run has ended is being raised already.
-            with suppress(OSError):
+            try:
                 self._board.close()
+            except OSError as error:
+                log.warning("the last values for TensorBoard could not be written (%s)", error.strerror)
 
     def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         # Processes may have different numbers of batches, so none can stop on its own.

@@ -32,7 +32,8 @@ def read_text(path: Path) -> str:
 
 def visible(folder: Path, pattern: str) -> list[Path]:
     """Files and folders matching a pattern, sorted, without hidden ones, which some systems put beside each file."""
-    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+    found = folder.glob(pattern)
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def looks_segmented(root: Path) -> bool:
