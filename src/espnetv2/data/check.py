@@ -173,7 +173,7 @@ def _differently_drawn(drawn: dict[int, dict[Colour, str]]) -> list[str]:
 def contact_sheet(data: LabelledData, count: int = 12, width: int = 320) -> Image.Image:
     """Images spread over the split with their labels overlaid, and a legend.
 
-    Images that cannot be decoded are skipped. Pixels of unknown classes are white, like those without a class.
+    Images that cannot be decoded are skipped. Pixels of unknown classes are lightened, like those without a class.
 
     Raises:
         UserError: no image can be decoded.
