@@ -104,7 +104,7 @@ def test_pixels_in_and_classes_out(format: str, network: Network, tmp_path: Path
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_any_size_and_batch(format: str, network: Network, segmentation_file: Path, tmp_path: Path) -> None:
-    done = written(network, tmp_path, format, dynamic=True)
+    done = written(network, tmp_path, format, dynamic=True, size=(48, 64))
     sources = [picture(90, 50), picture(64, 33), picture(20, 20)]
     for size in ((48, 64), (67, 97)):
         mine = Predictor(done.path, size=size, batch_size=3)(*sources)
