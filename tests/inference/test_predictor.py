@@ -121,7 +121,7 @@ def test_a_model_without_training_cannot_predict() -> None:
     [
         ({"size": (0, 10)}, "invalid size 10x0"),
         ({"size": 512}, "invalid size 512: height and width"),
-        ({"size": (32.0, 64)}, "invalid size 64x32.0: height and width must be whole numbers"),
+        ({"size": (32.0, 64)}, r"invalid size 64x32.0: height and width must be whole numbers \(int\) from 1"),
         ({"top_k": 0}, "top_k is 0: it must be a whole number, at least 1"),
         ({"top_k": -2}, "top_k is -2"),
         ({"batch_size": 0}, "batch_size is 0: it must be a whole number"),

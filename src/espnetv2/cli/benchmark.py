@@ -46,7 +46,7 @@ def benchmark(
             "--backend",
             metavar="NAME",
             help="eager, channels_last, compile, accelerated, streams, graphs, fused, onnxruntime, openvino or tensorrt. "
-            "Repeatable; by default accelerated, eager, and on a CPU onnxruntime and openvino if installed, on a GPU compile.",
+            "Repeatable; by default accelerated, eager, and on a CPU onnxruntime and openvino if installed, on CUDA compile.",
         ),
     ] = None,
     threads: Annotated[

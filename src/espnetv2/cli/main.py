@@ -17,6 +17,7 @@ from espnetv2 import __version__
 from espnetv2.cli import benchmark, check_data, evaluate, export, models, predict, train
 from espnetv2.cli.output import LogToStderr, fail
 from espnetv2.errors import UserError, is_out_of_memory
+from espnetv2.signals import ENDING, must_stay_ignored
 
 INTERRUPTED = 130
 """What typer returns after a ``KeyboardInterrupt``."""
@@ -75,11 +76,9 @@ def _stop_as_after_ctrl_c(received: list[int]) -> None:
         if len(received) == 1:
             raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
-    # Windows has no such signal, and under nohup a command outlives its terminal.
-    hang_up: signal.Signals | None = getattr(signal, "SIGHUP", None)
-    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
-        signal.signal(hang_up, stop)
+    for number in ENDING:
+        if not must_stay_ignored(number, signal.getsignal(number)):
+            signal.signal(number, stop)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from typing_extensions import override
 from espnetv2.data.dataset import LabelledData
 from espnetv2.errors import kind_and_first_line
 from espnetv2.info import ModelInfo
+from espnetv2.signals import ENDING, must_stay_ignored
 from espnetv2.training.folder import MetricsFile, Row, RunFolder, writing
 from espnetv2.training.module import LOSS_CHECK_STEPS, TrainingModule
 from espnetv2.training.plots import draw_samples, plot_curves
@@ -26,9 +27,7 @@ from espnetv2.weights.checkpoint import save_checkpoint
 
 FLUSH_STEPS = 10
 log = logging.getLogger(__name__)
-# Sent when the connection is lost; Windows has no such signal.
-_HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
-_STOPPING = (signal.SIGTERM, signal.SIGINT, *([_HANG_UP] if _HANG_UP is not None else []))
+_STOPPING = (signal.SIGINT, *ENDING)
 
 
 class StoppedError(BaseException):
@@ -64,8 +63,7 @@ class StopSignal:
         """Record signals from here on, as the only handler: Lightning's own ends the process before the state is saved."""
         if threading.current_thread() is threading.main_thread():
             for number in _STOPPING:
-                # Under nohup, a run must outlive its terminal.
-                if number != _HANG_UP or self._before.get(number) != signal.SIG_IGN:
+                if not must_stay_ignored(number, self._before.get(number)):
                     signal.signal(number, self._remember)
 
     def __exit__(self, *_: object) -> None:
