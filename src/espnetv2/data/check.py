@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.data.dataset import Blob, ClassificationData, LabelledData, SegmentationData
+from espnetv2.data.interpolation import is_interpolated
 from espnetv2.drawing import at_width, blend, with_legend
 from espnetv2.errors import UserError
 from espnetv2.images import read_picture
@@ -78,6 +79,7 @@ class _Finding:
     drawn: dict[int, Colour] = field(default_factory=dict)
     """How the mask draws the values that it contains."""
     transparent: bool = False
+    interpolated: bool | None = None
 
 
 def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = lambda: None) -> Report:
@@ -95,6 +97,7 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
     totals = np.zeros(256, np.int64)
     unknown: dict[Any, list[str]] = {}
     transparent: list[str] = []
+    interpolated: dict[bool, list[str]] = {True: [], False: []}
     look = partial(_look_at_mask, data) if isinstance(data, SegmentationData) else partial(_look_at_picture, data)
     with ThreadPoolExecutor(THREADS) as pool:
         for finding in pool.map(look, chosen):
@@ -113,6 +116,8 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
                 report.drawn.setdefault(value, {}).setdefault(colour, finding.label)
             if finding.transparent:
                 transparent.append(finding.label)
+            if finding.interpolated is not None:
+                interpolated[finding.interpolated].append(finding.label)
             on_image()
     if isinstance(data, ClassificationData):
         totals = np.bincount([label for _, label in data.items], minlength=classes)
@@ -127,6 +132,11 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
         report.warnings.append(
             f"masks with transparent pixels: {len(transparent)}, such as {transparent[0]}: the colours of such pixels count, "
             "although they are invisible"
+        )
+    if len(interpolated[True]) > len(interpolated[False]):
+        report.warnings.append(
+            f"masks that seem to be resized with interpolation: {len(interpolated[True])}, such as {interpolated[True][0]}: "
+            "along borders they have classes whose values lie between those of both sides: resize masks with nearest neighbour"
         )
     return report
 
@@ -225,6 +235,7 @@ def _look_at_mask(data: SegmentationData, index: int) -> _Finding:
         found = data.codec.inspect(mask.read(), mask.name)
         finding.unknown, finding.transparent = frozenset(found.unknown), found.is_transparent()
         palette = found.palette()
+        finding.interpolated = None if found.by_colour else is_interpolated(found.classes)
         finding.counts = counts = np.bincount(found.classes.ravel(), minlength=256)
         finding.drawn = {
             value: palette[value]
