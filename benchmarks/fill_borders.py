@@ -7,11 +7,15 @@ In masks made from small pictures of the labels, the pixels along a border have 
 network trained on the rest is never told where a border is, but full masks count it. Here a strip of at most four such pixels
 gets the classes of its two sides. Wider areas without a class stay as they are, and so do strips without a second class within
 four pixels: a thin object, such as a pole, has been lost there.
+
+Some mixtures are the colour of a third class: that of a car and black is a truck's, that of the sky and a building a wall's.
+Large things narrower than three pixels are therefore taken for a border first.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,23 +28,32 @@ Mask = npt.NDArray[np.uint8]
 REACH = 2
 """Pixels that each side of a strip grows."""
 
+LARGE = ("road", "sidewalk", "building", "wall", "fence", "vegetation", "terrain", "sky", "truck", "bus", "train")
+"""Classes whose strips of one or two pixels are mixed colours. A distant car can be as narrow."""
+
 
 def main() -> None:
     """Read the arguments and write a folder of the same layout."""
     root, out = data_and_new_folder(__doc__)
     for split in ("train", "val"):
         data = opened("cityscapes", root, split)
+        large = [data.labels.classes.index(name) for name in LARGE]
         for index in track(range(len(data)), split):
             picture, mask = (out / blob.path.relative_to(root) for blob in data.pairs[index])
             for path in (picture, mask):
                 path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(data.pairs[index][0].path, picture)
             # The classes are trainIds, whichever the source has.
-            Image.fromarray(fill(data.mask(index))).save(mask.with_name(mask.name.replace("_labelIds", "_labelTrainIds")))
+            path = mask.with_name(mask.name.replace("_labelIds", "_labelTrainIds"))
+            Image.fromarray(fill(data.mask(index), large)).save(path)
 
 
-def fill(mask: Mask) -> Mask:
-    """The mask with classes on narrow strips that have different ones nearby."""
+def fill(mask: Mask, large: Sequence[int]) -> Mask:
+    """The mask with classes on narrow strips that have different ones nearby, and on those that are of ``large`` classes."""
+    mask = mask.copy()
+    for index in large:
+        pixels = mask == index
+        mask[pixels & ~_around(~_around(~pixels, 1), 1 + REACH)] = UNLABELLED
     if (mask == UNLABELLED).all():
         return mask
     grown = mask

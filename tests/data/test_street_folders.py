@@ -70,10 +70,13 @@ def test_borders_are_filled(tmp_path: Path) -> None:
     rows[:, 12:] = 13
     # A border, an area that is too wide to be one, and a thin object whose colours were lost.
     rows[:, 10:14] = 255
-    rows[16:, :8] = 255
+    rows[16:, :7] = 255
     rows[4:12, 19] = 255
-    # Of labelIds 21 and 26 are the same classes.
-    ids = np.select([rows == 8, rows == 13], [21, 26], 0).astype(np.uint8)
+    # The mixture of two colours is that of a truck, as long as it is narrow.
+    rows[:14, 11] = 14
+    rows[:3, :3] = 14
+    # Of labelIds 21, 26 and 27 are the same classes.
+    ids = np.select([rows == 8, rows == 13, rows == 14], [21, 26, 27], 0).astype(np.uint8)
     for split, name, values in (("train", "labelTrainIds", rows), ("val", "labelIds", ids)):
         mask = cityscapes / f"gtFine/{split}/bonn/bonn_0_gtFine_{name}.png"
         add(cityscapes / f"leftImg8bit/{split}/bonn/bonn_0_leftImg8bit.png", mask, 0)
@@ -83,8 +86,10 @@ def test_borders_are_filled(tmp_path: Path) -> None:
     script("fill_borders.py", "--data", cityscapes, "--out", filled)
     for split in ("train", "val"):
         found = open_segmentation("cityscapes", filled, split).mask(0)
-        assert (found[:14, :12] == 8).all()
+        assert (found[:14, 4:12] == 8).all()
+        assert (found[:3, :3] == 14).all()
+        assert (found == 14).sum() == 9
         assert (found[:, 12:16] == 13).all()
-        assert (found[18:, :8] == 255).all()
+        assert (found[18:, :7] == 255).all()
         assert (found[4:12, 19] == 255).all()
     assert (open_segmentation("cityscapes", filled, "train").mask(1) == 255).all()
