@@ -44,8 +44,8 @@ def main() -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(data.pairs[index][0].path, picture)
             # The classes are trainIds, whichever the source has.
-            path = mask.with_name(mask.name.replace("_labelIds", "_labelTrainIds"))
-            Image.fromarray(fill(data.mask(index), large)).save(path)
+            filled = Image.fromarray(fill(data.mask(index), large))
+            filled.save(mask.with_name(mask.name.replace("_labelIds", "_labelTrainIds")))
 
 
 def fill(mask: Mask, large: Sequence[int]) -> Mask:
