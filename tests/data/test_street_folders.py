@@ -66,7 +66,7 @@ def test_a_mixture(tmp_path: Path) -> None:
 
 def test_borders_are_filled(tmp_path: Path) -> None:
     cityscapes, filled = tmp_path / "cityscapes", tmp_path / "filled"
-    rows = np.full((24, 24), 8, np.uint8)
+    rows = np.full((32, 24), 8, np.uint8)
     rows[:, 12:] = 13
     # A border, an area that is too wide to be one, and a thin object whose colours were lost.
     rows[:, 10:14] = 255
@@ -75,8 +75,14 @@ def test_borders_are_filled(tmp_path: Path) -> None:
     # The mixture of two colours is that of a truck, as long as it is narrow.
     rows[:14, 11] = 14
     rows[:3, :3] = 14
-    # Of labelIds 21, 26 and 27 are the same classes.
-    ids = np.select([rows == 8, rows == 13, rows == 14], [21, 26, 27], 0).astype(np.uint8)
+    # In front of trees, a thin object of this height was a pole.
+    rows[7:15, 6] = 255
+    rows[9:15, 2] = 255
+    # The mixture of terrain and road has a pole's colour.
+    rows[20:, 16:] = np.repeat([9, 5, 0], [4, 1, 7])[:, None]
+    # Of labelIds 7, 17, 21, 22, 26 and 27 are the same classes.
+    train_ids = [rows == index for index in (0, 5, 8, 9, 13, 14)]
+    ids = np.select(train_ids, [7, 17, 21, 22, 26, 27], 0).astype(np.uint8)
     for split, name, values in (("train", "labelTrainIds", rows), ("val", "labelIds", ids)):
         mask = cityscapes / f"gtFine/{split}/bonn/bonn_0_gtFine_{name}.png"
         add(cityscapes / f"leftImg8bit/{split}/bonn/bonn_0_leftImg8bit.png", mask, 0)
@@ -86,10 +92,15 @@ def test_borders_are_filled(tmp_path: Path) -> None:
     script("fill_borders.py", "--data", cityscapes, "--out", filled)
     for split in ("train", "val"):
         found = open_segmentation("cityscapes", filled, split).mask(0)
-        assert (found[:14, 4:12] == 8).all()
+        assert (found[6:16, 6] == [8, *[5] * 8, 8]).all()
+        assert (found[9:15, 2] == 255).all()
+        assert (found == 5).sum() == 8
+        assert set(found[20:24, 17:].flat) == {9}
+        assert set(found[25:, 17:].flat) == {0}
+        assert (found[:14, 4:12][:, [0, 1, 3, 4, 5, 6, 7]] == 8).all()
         assert (found[:3, :3] == 14).all()
         assert (found == 14).sum() == 9
-        assert (found[:, 12:16] == 13).all()
+        assert (found[:20, 12:16] == 13).all()
         assert (found[18:, :7] == 255).all()
         assert (found[4:12, 19] == 255).all()
     assert (open_segmentation("cityscapes", filled, "train").mask(1) == 255).all()
