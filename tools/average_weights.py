@@ -3,7 +3,7 @@ r"""Average the weights of several runs, each of which started from the one befo
     python tools/average_weights.py RUN_A/best.safetensors RUN_B/best.safetensors --out AVERAGE/best.safetensors
 
 Such an average is often better than each of them (Wortsman et al., "Model soups", ICML 2022). The file is described as the last
-one given, without its metrics; evaluate it before you keep it.
+one given, whose input size it gets, without its metrics; evaluate it before you keep it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def main() -> None:
         sys.exit(str(error))
     last = checkpoints[-1]
     for other in checkpoints:
-        same = other.info.classes == last.info.classes and other.info.preprocessing == last.info.preprocessing
-        if other.spec != last.spec or not same:
-            sys.exit(f"{other.path} is of another model, of other classes or for another input than {last.path}")
+        values = other.info.preprocessing.differing_values(last.info.preprocessing)
+        if other.spec != last.spec or other.info.classes != last.info.classes or values:
+            sys.exit(f"{other.path} is of another model, of other classes or for other values of pixels than {last.path}")
     average = {}
     for name, tensor in last.state_dict.items():
         stacked = torch.stack([checkpoint.state_dict[name] for checkpoint in checkpoints])

@@ -21,6 +21,8 @@ def test_the_mean_of_two_files(tmp_path: Path) -> None:
     for value, classes in ((1.0, ["a", "b"]), (4.0, ["a", "b"]), (4.0, ["a", "c"])):
         network = create_model("espnetv2_s0_5", classes=classes)
         assert network.info is not None
+        preprocessing = network.info.preprocessing.resized(64, 32 * (len(files) + 1))
+        network.info = network.info.model_copy(update={"preprocessing": preprocessing})
         torch.nn.init.constant_(network.encoder.level1.conv.weight, value)
         files.append(tmp_path / f"{len(files)}.safetensors")
         save_checkpoint(network.state_dict(), network.info, files[-1])
@@ -31,5 +33,5 @@ def test_the_mean_of_two_files(tmp_path: Path) -> None:
     assert found.info == load_checkpoint(files[1]).info
     done = average(*files, out=tmp_path / "no.safetensors")
     assert done.returncode == 1
-    assert "0.safetensors is of another model, of other classes or for another input" in done.stderr
+    assert "0.safetensors is of another model, of other classes or for other values" in done.stderr
     assert not (tmp_path / "no.safetensors").exists()
