@@ -104,3 +104,21 @@ def test_borders_are_filled(tmp_path: Path) -> None:
         assert (found[18:, :7] == 255).all()
         assert (found[4:12, 19] == 255).all()
     assert (open_segmentation("cityscapes", filled, "train").mask(1) == 255).all()
+
+
+def test_rare_classes_are_repeated(tmp_path: Path) -> None:
+    cityscapes, repeated = tmp_path / "cityscapes", tmp_path / "repeated"
+    few = np.zeros((8, 8), np.uint8)
+    few[:7, :7] = 12
+    rider, none, road = (np.full_like(few, value) for value in (12, 255, 0))
+    # Riders have enough pixels in one image of ten: sqrt(0.4 / 0.1) = 2 copies.
+    for split, masks in (("train", [rider, few, none, *[road] * 7]), ("val", [rider])):
+        for number, mask in enumerate(masks):
+            path = cityscapes / f"gtFine/{split}/bonn/bonn_{number:06}_000019_gtFine_labelTrainIds.png"
+            add(cityscapes / f"leftImg8bit/{split}/bonn/bonn_{number:06}_000019_leftImg8bit.png", path, 0)
+            Image.fromarray(mask).save(path)
+    script("repeat_rare.py", "--data", cityscapes, "--out", repeated)
+    train = open_segmentation("cityscapes", repeated, "train")
+    assert sum((train.mask(index) == 12).all() for index in range(len(train))) == 2
+    assert len(train) == 11
+    assert len(open_segmentation("cityscapes", repeated, "val")) == 1
