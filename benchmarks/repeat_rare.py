@@ -16,6 +16,8 @@ import numpy as np
 from rich.progress import track
 from street_data import data_and_new_folder, opened
 
+from espnetv2.data.dataset import Blob
+
 THRESHOLD = 0.4
 """The share t: classes in fewer of the images are rare."""
 
@@ -33,19 +35,19 @@ def main() -> None:
     factor = np.sqrt(THRESHOLD / np.maximum(has.mean(axis=0), 1 / len(train))).clip(min=1)
     repeats = np.floor((has * factor).max(axis=1).clip(min=1) + np.random.default_rng(0).random(len(train))).astype(int)
     for pair, count in zip(train.pairs, repeats, strict=True):
-        copy(pair[0].path, pair[1].path, root, out, count)
+        copy(pair, root, out, count)
     for pair in opened("cityscapes", root, "val").pairs:
-        copy(pair[0].path, pair[1].path, root, out, 1)
+        copy(pair, root, out, 1)
 
 
-def copy(picture: Path, mask: Path, root: Path, out: Path, count: int) -> None:
+def copy(pair: tuple[Blob, Blob], root: Path, out: Path, count: int) -> None:
     """Copy an image and its mask, ``count`` times under names of their own."""
-    for source in (picture, mask):
-        target = out / source.relative_to(root)
+    for source in pair:
+        target = out / source.path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            name = f"{target.name.split('_')[0]}-{number}" if number else target.name.split("_")[0]
-            shutil.copy(source, target.with_name("_".join([name, *target.name.split("_")[1:]])))
+        city, rest = target.name.split("_", 1)
+        for name in (target.name, *(f"{city}-{number}_{rest}" for number in range(1, count))):
+            shutil.copy(source.path, target.with_name(name))
 
 
 if __name__ == "__main__":
