@@ -23,7 +23,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from rich.progress import track
-from street_data import UNLABELLED, data_and_new_folder, opened
+from street_data import UNLABELLED, counterpart, data_and_new_folder, opened
 
 Mask = npt.NDArray[np.uint8]
 
@@ -53,9 +53,7 @@ def main() -> None:
         large = [index_of(name) for name in LARGE]
         pole_coloured = [(index_of(one), index_of(other)) for one, other in POLE_COLOURED]
         for index in track(range(len(data)), split):
-            picture, mask = (out / blob.path.relative_to(root) for blob in data.pairs[index])
-            for path in (picture, mask):
-                path.parent.mkdir(parents=True, exist_ok=True)
+            picture, mask = (counterpart(blob.path, root, out) for blob in data.pairs[index])
             shutil.copy(data.pairs[index][0].path, picture)
             # The classes are trainIds, whichever the source has.
             filled = fill(without_mixtures(data.mask(index), large, pole, pole_coloured))

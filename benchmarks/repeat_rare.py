@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.progress import track
-from street_data import data_and_new_folder, opened
+from street_data import counterpart, data_and_new_folder, opened
 
 from espnetv2.data.dataset import Blob
 
@@ -43,8 +43,7 @@ def main() -> None:
 def copy(pair: tuple[Blob, Blob], root: Path, out: Path, count: int) -> None:
     """Copy an image and its mask, ``count`` times under names of their own."""
     for source in pair:
-        target = out / source.path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = counterpart(source.path, root, out)
         city, rest = target.name.split("_", 1)
         for name in (target.name, *(f"{city}-{number}_{rest}" for number in range(1, count))):
             shutil.copy(source.path, target.with_name(name))

@@ -68,6 +68,13 @@ def check_new(out: Path) -> None:
         sys.exit(f"{out} exists: give a new folder")
 
 
+def counterpart(path: Path, root: Path, out: Path) -> Path:
+    """Where a file of the folder ``root`` belongs in ``out``, whose folder for it is made."""
+    target = out / path.relative_to(root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
 def copy_pair(pair: tuple[Blob, Blob], out: Path, split: str, ending: str = "") -> None:
     """Copy an image of CamVid and its mask into a split of a folder of the same layout, with an ending to their names."""
     for source, folder in zip(pair, (split, f"{split}annot"), strict=True):

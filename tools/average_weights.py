@@ -29,10 +29,11 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     last = checkpoints[-1]
+    preprocessing = last.info.preprocessing
     for other in checkpoints:
-        values = other.info.preprocessing.differing_values(last.info.preprocessing)
-        if other.spec != last.spec or other.info.classes != last.info.classes or values:
-            sys.exit(f"{other.path} is of another model, of other classes or for other values of pixels than {last.path}")
+        resized = other.info.preprocessing.resized(preprocessing.height, preprocessing.width)
+        if other.spec != last.spec or other.info.classes != last.info.classes or resized != preprocessing:
+            sys.exit(f"{other.path} is of another model, of other classes or for another input than {last.path}")
     average = {}
     for name, tensor in last.state_dict.items():
         stacked = torch.stack([checkpoint.state_dict[name] for checkpoint in checkpoints])
