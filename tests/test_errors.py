@@ -5,7 +5,8 @@ import pickle
 
 import pytest
 
-from espnetv2.errors import MissingPackageError, is_out_of_memory
+from espnetv2.errors import MissingPackageError, UserError, is_out_of_memory
+from espnetv2.training.recipe import parse_recipe
 
 
 def test_a_missing_package_crosses_processes() -> None:
@@ -36,3 +37,11 @@ def test_where_torch_is_missing_an_extra_is_not_recommended(monkeypatch: pytest.
 )
 def test_what_is_a_lack_of_memory(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+def test_a_long_value_is_shortened() -> None:
+    with pytest.raises(UserError) as refused:
+        parse_recipe(
+            "a0: &a [x, x, x, x]\na1: &b [*a, *a, *a, *a]\nepochs: [*b, *b, *b, *b, *b, *b, *b, *b, *b]\n", "mine.yaml"
+        )
+    assert len(str(refused.value)) < 300

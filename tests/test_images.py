@@ -154,3 +154,15 @@ def test_arrays() -> None:
     ):
         with pytest.raises(UserError, match="is not an image"):
             picture_from_array(wrong)
+
+
+def test_postscript_is_not_run() -> None:
+    """Pillow hands it to Ghostscript, whatever the file is called."""
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n20 20 scale\nshowpage\n%%EOF\n"
+    with pytest.raises(UserError, match=r"photo\.jpg: not an image that can be decoded"):
+        read_picture(content, "photo.jpg")
+
+
+def test_exactly_the_formats_of_the_known_suffixes_are_read() -> None:
+    kinds = Image.registered_extensions()
+    assert {kinds[suffix] for suffix in images.IMAGE_SUFFIXES} == set(images._FORMATS)

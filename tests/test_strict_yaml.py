@@ -15,3 +15,11 @@ def test_plain_and_merged_mappings() -> None:
 def test_a_key_that_occurs_twice(text: str) -> None:
     with pytest.raises(yaml.YAMLError, match="occurs twice"):
         strict_yaml.load(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 2024-13-45", "a: 0x_", "a: !!int b", "a: !!float b", "a: !!bool b", "[" * 3000 + "]" * 3000]
+)
+def test_values_that_fail_in_conversion(text: str) -> None:
+    with pytest.raises(yaml.YAMLError):
+        strict_yaml.load(text)

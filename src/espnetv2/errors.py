@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
+import reprlib
 from collections.abc import Iterable
 from importlib.util import find_spec
 from itertools import takewhile
@@ -79,8 +80,8 @@ def validation_message(error: ValidationError, known: Iterable[str]) -> str:
     reason = reason[:1].lower() + reason[1:]
     if not where:
         # An error about several keys together names them itself.
-        return reason if isinstance(problem["input"], dict) else f"content: {reason} (found {problem['input']!r})"
+        return reason if isinstance(problem["input"], dict) else f"content: {reason} (found {reprlib.repr(problem['input'])})"
     if problem["type"] == "string_type" and isinstance(problem["input"], bool) and where.startswith("classes"):
         reason = 'YAML reads this as yes or no: put a name in quotes, as in "off"'
-    shown = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
+    shown = "" if problem["type"] == "missing" else f" (found {reprlib.repr(problem['input'])})"
     return f"{where}: {reason}{shown}"

@@ -19,6 +19,8 @@ from espnetv2.errors import UserError
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"})
 """Common image formats that cannot be decoded here."""
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""Those of ``IMAGE_SUFFIXES``. Pillow would try all of its decoders on any content, and for PostScript start Ghostscript."""
 LARGEST_PIXELS = 500_000_000
 DAMAGED = "the image is damaged or truncated"
 UNKNOWN = "not an image that can be decoded: convert it to PNG or JPEG"
@@ -193,7 +195,7 @@ def open_picture(source: bytes | Path) -> Image.Image:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
             pixels = picture.width * picture.height
             if pixels > LARGEST_PIXELS:
                 raise Image.DecompressionBombError

@@ -43,6 +43,9 @@ class ModelInfo(BaseModel):
     def _agree(self) -> ModelInfo:
         if not 1 <= len(self.classes) <= self.outputs:
             raise ValueError(f"{len(self.classes)} class names for {self.outputs} outputs")
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise ValueError(f'two classes have the name "{twice}"')
         if self.task == "segmentation" and len(self.palette) != len(self.classes):
             raise ValueError(f"{len(self.palette)} colours for {len(self.classes)} classes")
         return self

@@ -15,7 +15,13 @@ def load(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is not valid, or a key occurs twice.
     """
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except (ValueError, KeyError) as error:
+        # PyYAML lets through what fails when it converts a value, such as the date 2024-13-45.
+        raise yaml.YAMLError(f"a value is not what its form says: {error}; put it in quotes") from error
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deeply") from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from espnetv2.benchmarking import machine
-from espnetv2.benchmarking.machine import Watch, describe, usable_cores, watch
+from espnetv2.benchmarking.machine import Watch, describe, watch
+from espnetv2.cores import usable_cores
 from espnetv2.errors import MissingPackageError
 
 

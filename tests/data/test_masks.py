@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from espnetv2.data import masks
 from espnetv2.data.dataset import SegmentationData, file_blob
 from espnetv2.data.layouts.description import Description
-from espnetv2.data.masks import index_codec
+from espnetv2.data.masks import MaskCodec, index_codec
 from espnetv2.errors import UserError
 from espnetv2.labels import generic_labels
 
@@ -83,3 +84,14 @@ def test_a_jpeg_with_other_values_is_named_as_the_cause(mode: str) -> None:
     flat = io.BytesIO()
     Image.new(mode, (16, 16), "black").save(flat, "JPEG")
     assert not index_codec(2).decode(flat.getvalue(), "a.jpg").any()
+
+
+def test_a_mask_is_converted_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 4, (7, 5), np.uint8)
+    colours = np.array([[9, 0, 0], [0, 9, 0], [0, 0, 9], [7, 7, 7]], np.uint8)[values]
+    monkeypatch.setattr(masks, "_AT_ONCE", 10)
+    expected = np.where(values == 3, 255, values)
+    for codec, mask in ((index_codec(3), values), (MaskCodec({}, {(9, 0, 0): 0, (0, 9, 0): 1, (0, 0, 9): 2}), colours)):
+        found = codec.inspect(tiff(mask), "a.tif")
+        assert found.classes.tolist() == expected.tolist()
+        assert found.unknown == ({3} if mask is values else {(7, 7, 7)})

@@ -175,3 +175,12 @@ def test_a_folder_too_deep_for_sockets_is_refused(monkeypatch: pytest.MonkeyPatc
         check_workers(recipe(workers=1))
     monkeypatch.setattr("tempfile.tempdir", "/" + (LONGEST_TEMPORARY - 1) * "x")
     check_workers(recipe(workers=1))
+
+
+def test_every_pass_has_an_order_of_its_own() -> None:
+    plan = recipe(batch_size=4, pass_scales=[1.0, 0.5])
+    batches = keys(12, plan)
+    orders = [[key.index for batch in batches for key in batch if key.pass_ == pass_] for pass_ in range(2)]
+    assert orders[0] != orders[1]
+    assert [sorted(order) for order in orders] == [list(range(12))] * 2
+    assert keys(12, plan, first=4) == batches[4:]

@@ -3,12 +3,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from espnetv2.errors import UserError
 from espnetv2.info import generic_info
 from espnetv2.models.registry import model_spec
+from espnetv2.training import run
 from espnetv2.training.folder import RunFolder
 from espnetv2.training.recipe import load_recipe
 from small_runs import run_small
@@ -57,3 +60,19 @@ def test_two_processes_do_not_train_in_one_folder(shapes: Path, tmp_path: Path) 
         run_small(shapes, tmp_path / "run", "epochs=1")
     assert {path.name for path in (tmp_path / "run").iterdir()} <= {".lock"}
     run_small(shapes, tmp_path / "run", "epochs=1")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_another_process_saves_meanwhile_is_kept(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    folder, count = RunFolder(tmp_path), run._class_weights
+
+    def slowly(*arguments: Any) -> Any:
+        folder.save({"step": 900}, generic_info(model_spec("espnetv2_s0_5"), 2))
+        return count(*arguments)
+
+    monkeypatch.setattr(run, "_class_weights", slowly)
+    with pytest.raises(UserError, match=r"another process has trained in .* since this one started"):
+        run_small(shapes, tmp_path, "epochs=1", resume=resume)
+    assert torch.load(folder.last, weights_only=True)["step"] == 900

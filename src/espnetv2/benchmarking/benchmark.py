@@ -12,10 +12,11 @@ import torch
 from espnetv2.acceleration.gpu.exact import without_tf32
 from espnetv2.benchmarking.energy import ROUNDS as ENERGY_ROUNDS
 from espnetv2.benchmarking.energy import EnergyUnavailableError, find_counter, idle_power, measure_energy
-from espnetv2.benchmarking.machine import describe, usable_cores, watch
+from espnetv2.benchmarking.machine import describe, watch
 from espnetv2.benchmarking.preparation import Conditions, Entry, Lineup, Progress
 from espnetv2.benchmarking.report import Energy, Report, Row
 from espnetv2.benchmarking.timing import interleaved, ratio, summary
+from espnetv2.cores import usable_cores
 from espnetv2.device import choose_device
 
 ROUNDS = 20

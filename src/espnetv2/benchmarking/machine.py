@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from espnetv2.benchmarking.report import Check, Machine
+from espnetv2.cores import usable_cores
 from espnetv2.errors import MissingPackageError
 
 PACKAGES = ("torch", "torchvision", "numpy", "onnxruntime", "openvino", "timm", "segmentation-models-pytorch", "zeus")
@@ -40,11 +41,6 @@ def describe(device: torch.device, threads: int, checks: Sequence[Check]) -> Mac
         versions={"python": platform.python_version()} | _versions(),
         checks=tuple(checks),
     )
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from espnetv2.labels import CITYSCAPES_LABEL_IDS, IGNORE, Colour
 MAX_CLASSES = 255
 _UNKNOWN = 256
 _SHOWN = 8
+_AT_ONCE = 1 << 20
 _FEW = 8
 """More unknown colours than these are probably mixed ones."""
 _LOSSY = {"JPEG", "MPO"}
@@ -25,6 +26,8 @@ _NO_MASK = "the mask is damaged or not an image"
 _COLOUR_MODES = {"RGB", "RGBA", "CMYK", "YCbCr"}
 _GREY_MODES = {"1", "L", "P"}
 """If colours are expected, these are read as colours too, such as black and white."""
+Value = TypeVar("Value", int, Colour)
+Converted = tuple[npt.NDArray[np.uint8], set[Value]]
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,11 @@ class MaskCodec:
         if not colourful:
             if pixels.dtype.kind == "f" and not (np.isfinite(pixels) & (pixels == np.trunc(pixels))).all():
                 raise UserError(f"{name}: the mask contains fractions, but class indices are expected: save it with integers")
-            return self._from_values(pixels.astype(np.int64))
+            return _by_rows(pixels, self._from_values)
         if self.colours is not None:
-            return self._from_colours(pixels, self.colours)
+            return _by_rows(pixels, partial(self._from_colours, colours=self.colours))
         if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
-            return self._from_values(pixels[..., 0].astype(np.int64))
+            return _by_rows(pixels[..., 0], self._from_values)
         raise UserError(
             f"{name}: this is an RGB mask, but class indices are expected: list the colours as palette in dataset.yaml"
         )
@@ -145,7 +148,8 @@ class MaskCodec:
             table[value] = index
         return table
 
-    def _from_values(self, values: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], set[int]]:
+    def _from_values(self, pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], set[int]]:
+        values = pixels.astype(np.int64)
         classes = self._table[values.clip(0, 65_535)]
         unknown = (classes == _UNKNOWN) | (values < 0) | (values > 65_535)
         found = {int(value) for value in np.unique(values[unknown])} if unknown.any() else set()
@@ -161,6 +165,13 @@ class MaskCodec:
         unknown = keys[position] != codes
         found = {(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in np.unique(codes[unknown])} if unknown.any() else set()
         return np.where(unknown, IGNORE, indices[position]).astype(np.uint8), found
+
+
+def _by_rows(pixels: npt.NDArray[Any], convert: Callable[[npt.NDArray[Any]], Converted[Value]]) -> Converted[Value]:
+    """Some rows at a time: conversion takes tens of bytes a pixel, and an image may have hundreds of millions."""
+    rows = max(1, _AT_ONCE // pixels.shape[1])
+    parts = [convert(pixels[top : top + rows]) for top in range(0, len(pixels), rows)]
+    return np.concatenate([classes for classes, _ in parts]), set().union(*(unknown for _, unknown in parts))
 
 
 def _altered(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -14,6 +13,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from espnetv2.cores import usable_cores
 from espnetv2.data.dataset import Blob, LabelledData, SegmentationData
 from espnetv2.errors import UserError
 from espnetv2.inference.sources import Item, Stream
@@ -175,7 +175,7 @@ def _device_count(kind: str) -> int:
         import torch
 
         return torch.cuda.device_count()
-    return os.cpu_count() or 1 if kind == "cpu" else 1
+    return usable_cores() if kind == "cpu" else 1
 
 
 def _job(options: PredictorOptions, kind: str, index: int, threads: int) -> PredictorOptions:

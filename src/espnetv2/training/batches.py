@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from espnetv2.cores import usable_cores
 from espnetv2.data.dataset import LabelledData, SegmentationData
 from espnetv2.errors import UserError
 from espnetv2.preprocessing import Preprocessing
@@ -75,9 +76,11 @@ class EpochBatches(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         recipe, per_pass = self._recipe, steps_per_pass(self._count, self._recipe)
         parts = recipe.accumulate * self._share.world
+        shuffled, order = -1, np.arange(0)
         for step in range(self._first_step, steps_per_epoch(self._count, recipe)):
             pass_, place = divmod(step, per_pass)
-            order = np.random.default_rng([recipe.seed, self._epoch, pass_]).permutation(self._count)
+            if pass_ != shuffled:
+                shuffled, order = pass_, np.random.default_rng([recipe.seed, self._epoch, pass_]).permutation(self._count)
             # A data set smaller than a batch is repeated.
             positions = np.arange(place * recipe.batch_size, (place + 1) * recipe.batch_size)
             pieces = np.array_split(positions, parts)
@@ -194,8 +197,7 @@ def validation_loader(data: LabelledData, recipe: Recipe, share: Share, *, pin: 
 
 def worker_count(recipe: Recipe) -> int:
     """Number of data loading processes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS) if recipe.workers is None else recipe.workers
+    return min(usable_cores(), MOST_WORKERS) if recipe.workers is None else recipe.workers
 
 
 def check_workers(recipe: Recipe) -> None:

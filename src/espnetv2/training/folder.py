@@ -68,6 +68,23 @@ class RunFolder:
         finally:
             lock.release()
 
+    def stamp(self) -> tuple[int, int] | None:
+        """When ``last.ckpt`` was written, and its size; None if there is none."""
+        try:
+            found = self.last.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
+
+    def check_unchanged(self, before: tuple[int, int] | None) -> None:
+        """Check that no other process has saved a run here since ``before``, a ``stamp``.
+
+        Raises:
+            UserError: one has.
+        """
+        if self.stamp() != before:
+            raise UserError(f"another process has trained in {self.path} since this one started: start it again")
+
     def tidy(self) -> None:
         """Remove partial files left by a killed process."""
         for path in self.path.glob(f"{PARTIAL}*"):

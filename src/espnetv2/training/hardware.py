@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+from espnetv2.cores import usable_cores
 from espnetv2.device import choose_device
 from espnetv2.errors import UserError
 from espnetv2.training.recipe import Recipe
@@ -21,7 +22,7 @@ Precision = Literal["auto"] | Arithmetic
 
 @dataclass(frozen=True)
 class Hardware:
-    """Devices of a run; they do not change what is computed, except for rounding.
+    """Devices of a run; only what is random within a network (dropout, mixing, ``ohem``'s share) differs.
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -54,7 +55,7 @@ class Hardware:
             raise UserError(
                 f"--device {self.device} is one device, but --devices asks for {self.devices}: give only its type, such as cuda"
             )
-        there = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1
+        there = torch.cuda.device_count() if kind == "cuda" else usable_cores()
         if self.nodes > 1 and not (SLURMEnvironment.detect() or TorchElasticEnvironment.detect()):
             raise UserError(
                 f"--nodes {self.nodes}: start the command on every machine with torchrun, or with srun in a SLURM job"

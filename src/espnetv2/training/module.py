@@ -84,7 +84,6 @@ class TrainingModule(pl.LightningModule):
         self.teacher = teacher
         self._kernels = kernels
         self.step = 0
-        self.last_loss = float("nan")
         self.bad_step: Tensor | None = None
         self.steps_per_epoch = steps_per_epoch(len(train), recipe)
         self._train_data, self._val_data = train, val

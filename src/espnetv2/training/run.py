@@ -77,6 +77,7 @@ def train(
     folder = RunFolder(out)
     first = process_rank() == 0
     say = say if first else lambda _: None
+    before = folder.stamp()
     check_folder(folder, recipe, say, resume=resume, first=first)
     accelerator = hardware.accelerator()
     precision = hardware.arithmetic(accelerator)
@@ -103,6 +104,7 @@ def train(
     writable_folder(out)
     with folder.alone() if first else nullcontext():
         if first:
+            folder.check_unchanged(before)
             folder.tidy()
             folder.write_recipe(recipe)
         kernels = not recipe.compile and _accelerate(network, recipe, hardware, accelerator, say)

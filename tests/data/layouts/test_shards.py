@@ -66,3 +66,26 @@ def test_one_class_is_no_classification(tmp_path: Path) -> None:
     write_shard(tmp_path / "val" / "0.tar", {"x.jpg": encoded(picture(2, 2), "JPEG"), "x.cls": b"0"})
     with pytest.raises(UserError, match="have one class only: at least two are needed"):
         open_dataset("webdataset", tmp_path, "val")
+
+
+@pytest.mark.parametrize(
+    ("index", "reason"),
+    [(str(10**9), "class 1000000000 would be one of more than 100000"), ("9" * 5000, "is not a class index")],
+)
+def test_absurd_class_indices(tmp_path: Path, index: str, reason: str) -> None:
+    files = {
+        "s.jpg": encoded(picture(8, 8), "JPEG"),
+        "s.cls": b"0",
+        "t.jpg": encoded(picture(8, 8), "JPEG"),
+        "t.cls": index.encode(),
+    }
+    write_shard(tmp_path / "train.tar", files)
+    with pytest.raises(UserError, match=reason):
+        open_dataset("webdataset", tmp_path, "train")
+
+
+@pytest.mark.parametrize("split", ["**", "t*", "/train"])
+def test_splits_that_are_patterns_or_paths(tmp_path: Path, split: str) -> None:
+    write_shard(tmp_path / "train.tar", {"s.jpg": encoded(picture(8, 8), "JPEG"), "s.cls": b"0"})
+    with pytest.raises(UserError, match="no split"):
+        open_dataset("webdataset", tmp_path, split)

@@ -6,6 +6,7 @@ over devices, and a run can resume within an epoch, none of which is possible wi
 
 from __future__ import annotations
 
+import glob
 import json
 import tarfile
 from pathlib import Path
@@ -18,6 +19,8 @@ from espnetv2.images import IMAGE_SUFFIXES
 from espnetv2.labels import Labels, generic_labels
 
 CLASSES_FILE = "classes.json"
+_MOST_UNNAMED = 100_000
+_MOST_DIGITS = 18
 _PICTURES = {suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES}
 _MASKS = ("mask.png", "seg.png", "label.png")
 Sample = dict[str, Blob]
@@ -36,7 +39,10 @@ def open_split(root: Path, split: str) -> LabelledData:
     Raises:
         UserError: there are no shards, one is damaged, or a sample lacks an image or a label.
     """
-    paths = [*visible(root, f"{split}-*.tar"), *visible(root, f"{split}.tar"), *visible(root / split, "*.tar")]
+    if Path(split).is_absolute():
+        raise UserError(f'no split "{split}": give its name, not a path')
+    name = glob.escape(split)
+    paths = [*visible(root, f"{name}-*.tar"), *visible(root, f"{name}.tar"), *visible(root / split, "*.tar")]
     if not paths:
         raise UserError(f'no split "{split}": there are no files {root / f"{split}-*.tar"} or {root / split / "*.tar"}')
     samples = [sample for path in paths for sample in _read_index(path)]
@@ -87,7 +93,7 @@ def _classification(root: Path, split: str, samples: list[Sample]) -> Classifica
         if "cls" not in sample:
             raise UserError(f"{_picture(sample).name}: its sample has no class: add a .cls file")
         text = sample["cls"].read().decode("ascii", "replace").strip()
-        if not text.isdecimal():
+        if not text.isdecimal() or len(text) > _MOST_DIGITS:
             raise UserError(f'{sample["cls"].name}: "{text}" is not a class index: write a number such as 0')
         items.append((_picture(sample), int(text)))
     highest = max(index for _, index in items)
@@ -111,4 +117,6 @@ def _class_names(root: Path, highest: int) -> Labels:
         if not isinstance(names, list) or len(set(map(str, names))) != len(names):
             raise UserError(f'{path} is not a list of distinct class names: write one such as ["cat", "dog"]')
         return Labels(tuple(map(str, names)), ())
+    if highest >= _MOST_UNNAMED:
+        raise UserError(f"class {highest} would be one of more than {_MOST_UNNAMED}: number the classes 0, 1, 2, ...")
     return Labels(generic_labels(highest + 1).classes, ())
