@@ -13,7 +13,7 @@ def load(text: str) -> Any:
     """The content of a document.
 
     Raises:
-        yaml.YAMLError: it is not valid, or a key occurs twice.
+        yaml.YAMLError: it is not valid, a value is not what its form says, or a key occurs twice.
     """
     try:
         return yaml.load(text, _Loader)

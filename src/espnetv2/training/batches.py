@@ -12,9 +12,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -76,11 +77,10 @@ class EpochBatches(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         recipe, per_pass = self._recipe, steps_per_pass(self._count, self._recipe)
         parts = recipe.accumulate * self._share.world
-        shuffled, order = -1, np.arange(0)
+        shuffled = lru_cache(maxsize=1)(self._shuffled)
         for step in range(self._first_step, steps_per_epoch(self._count, recipe)):
             pass_, place = divmod(step, per_pass)
-            if pass_ != shuffled:
-                shuffled, order = pass_, np.random.default_rng([recipe.seed, self._epoch, pass_]).permutation(self._count)
+            order = shuffled(self._epoch, pass_)
             # A data set smaller than a batch is repeated.
             positions = np.arange(place * recipe.batch_size, (place + 1) * recipe.batch_size)
             pieces = np.array_split(positions, parts)
@@ -88,6 +88,9 @@ class EpochBatches(Sampler[list[Key]]):
                 piece = pieces[round_ * self._share.world + self._share.rank]
                 copies, places = np.divmod(piece, self._count)
                 yield [Key(self._epoch, pass_, int(order[at]), int(copy)) for copy, at in zip(copies, places, strict=True)]
+
+    def _shuffled(self, epoch: int, pass_: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng([self._recipe.seed, epoch, pass_]).permutation(self._count)
 
 
 def steps_per_pass(count: int, recipe: Recipe) -> int:
