@@ -11,6 +11,7 @@ from PIL import Image
 
 from espnetv2.data.layouts import open_dataset
 from helpers import ROOT, Run, picture
+from small_data import make_shapes
 
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "node_modules" not in page.parts)]
 
@@ -47,8 +48,9 @@ def test_code_runs(code: str, official_weights: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("ESPNETV2_WEIGHTS", str(official_weights.resolve()))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    make_photos(tmp_path / "photos")
+    make_photos(tmp_path / "unsorted")
     make_pairs(tmp_path / "mydata")
+    make_shapes(tmp_path / "shapes")
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
 
 
@@ -81,15 +83,18 @@ def test_pictures_and_masks_are_split(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_class_folders_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    make_photos(tmp_path / "photos")
-    (tmp_path / "photos/.DS_Store").touch()
-    (tmp_path / "photos/cat/more/still more").mkdir(parents=True)
-    (tmp_path / "photos/cat/4.jpg").rename(tmp_path / "photos/cat/more/still more/4.jpg")
+    make_photos(tmp_path / "unsorted")
+    # Vehicles have a class of this name.
+    (tmp_path / "unsorted/dog").rename(tmp_path / "unsorted/train")
+    (tmp_path / "unsorted/.DS_Store").touch()
+    (tmp_path / "unsorted/cat/more/still more").mkdir(parents=True)
+    (tmp_path / "unsorted/cat/4.jpg").rename(tmp_path / "unsorted/cat/more/still more/4.jpg")
     (code,) = python_blocks(ROOT / "docs/data/imagefolder.md")
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
-    counts = {split: len(open_dataset("imagefolder", tmp_path / "photos", split)) for split in ("train", "val")}
-    assert counts == {"train": 8, "val": 2}
-    assert {path.name for path in (tmp_path / "photos").iterdir()} == {".DS_Store", "train", "val"}
+    splits = [open_dataset("imagefolder", tmp_path / "photos", split) for split in ("train", "val")]
+    assert [len(split) for split in splits] == [8, 2]
+    assert [split.labels.classes for split in splits] == 2 * [("cat", "train")]
+    assert [path.name for path in (tmp_path / "unsorted").iterdir()] == [".DS_Store"]
 
 
 def test_lists_for_masks_from_cvat_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

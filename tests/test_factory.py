@@ -104,6 +104,7 @@ def test_classes_without_weights_or_with_those_of_a_classifier(tmp_path: Path) -
     [
         ({"classes": []}, r"classes are \[\]: give a list of at least one name"),
         ({"classes": "cat"}, "classes are 'cat': give a list"),
+        ({"classes": 3}, "classes are 3: give a list"),
         ({"classes": ["cat", "cat"]}, "without duplicates"),
         ({"classes": ["cat", 1]}, "give a list"),
         ({"classes": ["cat", "dog"], "num_classes": 1}, "1 outputs are too few for 2 classes"),

@@ -40,6 +40,7 @@ def test_files_have_the_usual_mode(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write to the folder"):
-        writable_folder(tmp_path / "file" / "below")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=r"cannot write to the folder .*: it is a file, or below one"):
+            writable_folder(folder)
     assert writable_folder(tmp_path / "a" / "b").is_dir()

@@ -30,6 +30,13 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     assert found.shape == (1, 4, 3)
 
 
+def test_16_bit_grey_that_pillow_gives_32_bits() -> None:
+    values = np.array([[0, 257], [32_896, 65_535]], ">u2")
+    with Image.open(io.BytesIO(b"P5 2 2 65535\n" + values.tobytes())) as opened:
+        assert opened.mode == "I"
+    assert np.asarray(read_picture(b"P5 2 2 65535\n" + values.tobytes()))[..., 0].tolist() == [[0, 1], [128, 255]]
+
+
 def test_cmyk_becomes_rgb() -> None:
     found = read_picture(encoded(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "JPEG", quality=100))
     red, green, blue = np.asarray(found)[0, 0].tolist()
@@ -129,12 +136,14 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("no picture")
     Image.new("F", (3, 3)).save(tmp_path / "float.tiff")
+    Image.new("I", (3, 3)).save(tmp_path / "int.tiff")
     for name, reason in (
         ("cut.png", "damaged or truncated"),
         ("cut.jpg", "damaged or truncated"),
         ("empty.png", "the file is empty"),
         ("text.png", "not an image"),
-        ("float.tiff", "floating-point pixels"),
+        ("float.tiff", "floating-point pixels have no defined range: scale them"),
+        ("int.tiff", "32-bit integer pixels have no defined range: scale them"),
         ("absent.png", "cannot be read"),
     ):
         with warnings.catch_warnings(), pytest.raises(UserError, match=f"{name}: .*{reason}"):

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from espnetv2.fonts import font_for
 from espnetv2.labels import Colour
 
 OPACITY = 0.55
@@ -41,7 +42,7 @@ def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> 
     """The image with a panel below that shows each entry's colour and name, in as many columns as fit."""
     width = max(picture.width, NARROWEST_LEGEND)
     text_height = min(48, max(12, round(width / 70)))
-    font = ImageFont.load_default(size=text_height)
+    font = font_for("".join(text for text, _ in entries), text_height)
     gap, line = text_height // 2, round(text_height * 1.6)
     cell = 2 * line + gap + round(max(font.getlength(text) for text, _ in entries))
     columns = max(1, min(len(entries), (width - gap) // cell))
@@ -62,7 +63,7 @@ def with_caption(picture: Image.Image, text: str) -> Image.Image:
     """The image, its size unchanged, with a line of text in the upper left corner."""
     drawn = picture.copy()
     draw = ImageDraw.Draw(drawn)
-    font = ImageFont.load_default(size=max(10, picture.height // 18))
+    font = font_for(text, max(10, picture.height // 18))
     margin = max(2, picture.height // 60)
     box = draw.textbbox((margin, margin), text, font=font)
     draw.rectangle((0, 0, box[2] + margin, box[3] + margin), fill="black")

@@ -141,7 +141,7 @@ def _trained(model: object) -> Network:
 
 def _for_classes(spec: ModelSpec, classes: Sequence[str], num_classes: int | None, checkpoint: Checkpoint | None) -> Network:
     """A network to be trained for these classes, initialised from a checkpoint if there is one."""
-    names = tuple(classes)
+    names = tuple(classes) if isinstance(classes, Sequence) else ()
     named = not isinstance(classes, str) and all(isinstance(name, str) and name for name in names)
     if not names or not named or len(set(names)) < len(names):
         raise UserError(f"classes are {classes!r}: give a list of at least one name, without duplicates")

@@ -48,11 +48,26 @@ def writable_folder(folder: str | Path) -> Path:
     Raises:
         UserError: it is a file, or cannot be created or written to.
     """
+    path = create_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(f'cannot write to the folder "{folder}" ({error.strerror}): choose another') from error
+    return path
+
+
+def create_folder(folder: str | Path) -> Path:
+    """``folder``, created if necessary.
+
+    Raises:
+        UserError: it is a file, or cannot be created.
+    """
     path = Path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f'cannot write to the folder "{folder}": it is a file, or below one: choose another') from error
     except OSError as error:
         raise UserError(f'cannot write to the folder "{folder}" ({error.strerror}): choose another') from error
     return path

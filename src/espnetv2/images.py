@@ -36,9 +36,15 @@ _TURNS: dict[object, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 """The transpose operation that undoes each EXIF orientation."""
-_WIDE = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
+_WIDE = {"I;16", "I;16B", "I;16L", "I;16N"}
+_16_BIT_AS_32 = {"PNG", "PPM"}
+"""Formats without 32-bit pixels, whose 16-bit ones Pillow may decode to 32 bits."""
 _pillow_limit = threading.Lock()
 log = logging.getLogger(__name__)
+
+
+class UndefinedRangeError(ValueError):
+    """Pixels whose type does not say which values are black and white."""
 
 
 def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.Image:
@@ -52,7 +58,7 @@ def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
         name: its name in error messages, if the source has no path.
 
     Raises:
-        UserError: it is empty, damaged, truncated, not an image, or larger than 500 million pixels.
+        UserError: it is empty, damaged, truncated, not an image, has pixels of 32 bits, or more than 500 million of them.
     """
     label = name or (str(source) if not isinstance(source, bytes) else "the data")
     if isinstance(source, bytes):
@@ -83,6 +89,8 @@ def decoding(name: str, *, damaged: str = DAMAGED, unknown: str = UNKNOWN) -> It
         raise UserError(f"{name}: {unknown}") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: more than {LARGEST_PIXELS // 10**6} million pixels: split it into tiles") from error
+    except UndefinedRangeError as error:
+        raise UserError(f"{name}: {error}") from error
     except MemoryError as error:
         raise UserError(f"{name}: not enough memory to decode it: split it into tiles") from error
     except Exception as error:
@@ -93,12 +101,14 @@ def as_rgb(picture: Image.Image) -> Image.Image:
     """Any image as an upright 8-bit RGB copy.
 
     Raises:
-        ValueError: the pixels are floating-point, whose range is not defined.
+        UndefinedRangeError: the pixels are 32-bit integers or floating-point.
     """
+    source_format = picture.format
     picture = upright(picture)
-    if picture.mode == "F":
-        raise ValueError("floating-point pixels have no defined range; save it with 8 or 16 bits")
-    if picture.mode in _WIDE:
+    if picture.mode == "F" or (picture.mode == "I" and source_format not in _16_BIT_AS_32):
+        kind = "floating-point" if picture.mode == "F" else "signed or 32-bit integer"
+        raise UndefinedRangeError(f"{kind} pixels have no defined range: scale them and save the image with 8 or 16 bits")
+    if picture.mode in ("I", *_WIDE):
         # Pillow would clip these at 255 on conversion.
         return Image.fromarray(_narrow(np.asarray(picture))).convert("RGB")
     if picture.has_transparency_data:
@@ -154,11 +164,22 @@ def upright(picture: Image.Image) -> Image.Image:
     """A copy, rotated and flipped by the EXIF orientation if it can be read."""
     # Pillow turns TIFF images itself when it decodes them, and then says no more that they are turned.
     picture.load()
-    how: Image.Transpose | None = None
+    how = _turn(picture)
+    return picture.copy() if how is None else picture.transpose(how)
+
+
+def turn(content: bytes) -> Image.Transpose | None:
+    """How an image file is rotated or flipped by its EXIF orientation; None if not, or if that cannot be read."""
+    with suppress(Exception):
+        return _turn(open_picture(content))
+    return None
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
     # Pillow's own exif_transpose also rewrites the EXIF data, which fails for invalid entries of some cameras.
     with suppress(Exception):
-        how = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
-    return picture.copy() if how is None else picture.transpose(how)
+        return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    return None
 
 
 def picture_from_array(array: npt.NDArray[np.generic]) -> Image.Image:

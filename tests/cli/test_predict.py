@@ -174,7 +174,7 @@ def test_a_result_that_cannot_be_written_does_not_stop_the_rest(run: Run, segmen
         (["--model", "FILE", "--device", "tpu"], ['no device "tpu"']),
         (["--model", "FILE", "--size", "12"], ['"12" is not a size']),
         (["--model", "FILE", "--batch", "0"], ["--batch"]),
-        (["--model", "FILE", "--out", "a.png"], ['cannot write to the folder "a.png"']),
+        (["--model", "FILE", "--out", "a.png"], ['cannot write to the folder "a.png": it is a file']),
         (["--modle", "FILE"], ["--modle"]),
         (["--model", "absent.pth"], ["absent"]),
     ],

@@ -192,6 +192,22 @@ def test_transparent_pixels_of_a_mask_are_told(tmp_path: Path) -> None:
     assert "3.png: the colours of such pixels count" in warning
 
 
+def test_images_that_are_turned_unlike_their_masks_are_told(run: Run, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "data")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    image, mask = (tmp_path / "data" / kind / "val/0.png" for kind in ("images", "masks"))
+    with Image.open(image) as stored:
+        stored.save(image, exif=exif)
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out", "--split", "val")
+    assert done.code == 0
+    assert f"images turned by their EXIF orientation, unlike their masks: 1, such as {image}: " in done.stdout
+    with Image.open(mask) as stored:
+        stored.save(mask, exif=exif)
+    done = run("check-data", "--data", tmp_path / "data", "--out", tmp_path / "out", "--split", "val")
+    assert "EXIF" not in done.stdout
+
+
 def test_images_in_both_splits_are_told(run: Run, tmp_path: Path) -> None:
     make_shapes(tmp_path / "data")
     for folder in ("images", "masks"):

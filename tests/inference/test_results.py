@@ -80,6 +80,14 @@ def test_a_large_class_map_is_written_over(tmp_path: Path) -> None:
     result(np.array([[0, 10]], np.uint8)).save(tmp_path)
 
 
+def test_a_file_is_not_taken_for_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    classified = ClassificationResult("x.jpg", "x", picture(3, 2), ((0, 1.0),), info())
+    for outcome in (result(np.zeros((2, 3), np.uint8)), classified):
+        with pytest.raises(UserError, match=r"cannot write to the folder .*: it is a file, or below one"):
+            outcome.save(tmp_path / "file")
+
+
 def test_a_source_is_not_written_over(tmp_path: Path) -> None:
     source = tmp_path / "x.png"
     result(np.zeros((1, 2), np.uint8)).save(tmp_path)

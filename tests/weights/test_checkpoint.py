@@ -184,6 +184,13 @@ def test_text_is_not_taken_for_code(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "dataset.yaml")
 
 
+@pytest.mark.parametrize("start", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n", b"cposix\nsystem\n\0"])
+def test_a_picture_is_not_taken_for_code(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "x.jpg").write_bytes(start + bytes(100))
+    with pytest.raises(UserError, match=r"x\.jpg is damaged or not a checkpoint"):
+        load_checkpoint(tmp_path / "x.jpg")
+
+
 def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     own = state("espnetv2_s0_5", 2)
     save_file(own, tmp_path / "whole.safetensors")
@@ -210,7 +217,7 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
         "scalar.safetensors",
         "holes.safetensors",
     ):
-        with pytest.raises(UserError, match=name):
+        with pytest.raises(UserError, match=f"{name}(?! was refused)"):
             load_checkpoint(tmp_path / name)
     with pytest.raises(UserError, match="no checkpoint file"):
         load_checkpoint(tmp_path / "absent.pth")

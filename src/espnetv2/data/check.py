@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from espnetv2.data.dataset import Blob, ClassificationData, LabelledData, SegmentationData
+from espnetv2.data.dataset import ClassificationData, LabelledData, SegmentationData
 from espnetv2.data.interpolation import is_interpolated
 from espnetv2.drawing import at_width, blend, with_legend
 from espnetv2.errors import UserError
-from espnetv2.images import read_picture
+from espnetv2.images import read_picture, turn
 from espnetv2.labels import CAMVID, IGNORE, VOC, Colour, distinct_palette
 
 SHOWN_FILES = 5
@@ -79,6 +79,8 @@ class _Finding:
     drawn: dict[int, Colour] = field(default_factory=dict)
     """How the mask draws the values that it contains."""
     transparent: bool = False
+    turned: bool = False
+    """Whether the EXIF orientation turns the image, and not the mask in the same way."""
     interpolated: bool | None = None
 
 
@@ -97,6 +99,7 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
     totals = np.zeros(256, np.int64)
     unknown: dict[Any, list[str]] = {}
     transparent: list[str] = []
+    turned: list[str] = []
     interpolated: dict[bool, list[str]] = {True: [], False: []}
     look = partial(_look_at_mask, data) if isinstance(data, SegmentationData) else partial(_look_at_picture, data)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -116,6 +119,8 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
                 report.drawn.setdefault(value, {}).setdefault(colour, finding.label)
             if finding.transparent:
                 transparent.append(finding.label)
+            if finding.turned:
+                turned.append(finding.name)
             if finding.interpolated is not None:
                 interpolated[finding.interpolated].append(finding.label)
             on_image()
@@ -132,6 +137,11 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
         report.warnings.append(
             f"masks with transparent pixels: {len(transparent)}, such as {transparent[0]}: the colours of such pixels count, "
             "although they are invisible"
+        )
+    if turned:
+        report.warnings.append(
+            f"images turned by their EXIF orientation, unlike their masks: {len(turned)}, such as {turned[0]}: the orientation "
+            "is applied, so the masks must fit the upright image (espnetv2 check-data shows them)"
         )
     if len(interpolated[True]) > len(interpolated[False]):
         report.warnings.append(
@@ -221,7 +231,7 @@ def _look_at_picture(data: ClassificationData, index: int) -> _Finding:
     blob, _ = data.items[index]
     finding = _Finding(blob.name)
     try:
-        _look_at_file(finding, blob)
+        _look_at_file(finding, blob.read())
     except UserError as error:
         finding.error = str(error)
     return finding
@@ -231,8 +241,10 @@ def _look_at_mask(data: SegmentationData, index: int) -> _Finding:
     image, mask = data.pairs[index]
     finding = _Finding(image.name, mask.name)
     try:
-        size = _look_at_file(finding, image)
-        found = data.codec.inspect(mask.read(), mask.name)
+        content, drawn = image.read(), mask.read()
+        size = _look_at_file(finding, content)
+        found = data.codec.inspect(drawn, mask.name)
+        finding.turned = turn(content) != turn(drawn)
         finding.unknown, finding.transparent = frozenset(found.unknown), found.is_transparent()
         palette = found.palette()
         finding.interpolated = None if found.by_colour else is_interpolated(found.classes)
@@ -248,9 +260,8 @@ def _look_at_mask(data: SegmentationData, index: int) -> _Finding:
     return finding
 
 
-def _look_at_file(finding: _Finding, blob: Blob) -> tuple[int, int]:
-    content = blob.read()
-    finding.size = read_picture(content, blob.name).size
+def _look_at_file(finding: _Finding, content: bytes) -> tuple[int, int]:
+    finding.size = read_picture(content, finding.name).size
     finding.digest = hashlib.sha256(content).digest()
     return finding.size
 

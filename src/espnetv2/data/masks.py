@@ -20,7 +20,7 @@ _UNKNOWN = 256
 _SHOWN = 8
 _AT_ONCE = 1 << 20
 _FEW = 8
-"""More unknown colours than these are probably mixed ones."""
+"""More unknown values or colours than these are probably mixed ones."""
 _LOSSY = {"JPEG", "MPO"}
 _NO_MASK = "the mask is damaged or not an image"
 _COLOUR_MODES = {"RGB", "RGBA", "CMYK", "YCbCr"}
@@ -121,10 +121,11 @@ class MaskCodec:
             isinstance(value, tuple) and len(set(value)) == 1 and value[0] <= len(self.values) for value in unknown
         ):
             return "these look like class indices: write  rgb_masks: false  in dataset.yaml if the palette is only for drawing"
+        mixed = "values" if self.colours is None else "colours"
+        smooth = f"; edges must not be smoothed, which mixes {mixed} (antialiasing)" if len(unknown) > _FEW else ""
         if self.colours is not None and "dataset.yaml" in self.hint:
-            smooth = "; edges must not be smoothed, which mixes colours (antialiasing)" if len(unknown) > _FEW else ""
             return f"{self.hint}, or write  rgb_masks: false  there if the palette is only for drawing{smooth}"
-        return self.hint
+        return self.hint + smooth
 
     def _classes(
         self, pixels: npt.NDArray[Any], name: str, *, colourful: bool

@@ -16,7 +16,7 @@ from PIL import Image
 
 from espnetv2.drawing import blend, percent, with_caption, with_legend
 from espnetv2.errors import UserError
-from espnetv2.files import atomic_path
+from espnetv2.files import atomic_path, create_folder
 from espnetv2.info import ModelInfo
 from espnetv2.labels import CITYSCAPES, CITYSCAPES_LABEL_IDS
 from espnetv2.ownership import check_replaceable, save_jpeg, save_png
@@ -101,15 +101,15 @@ class SegmentationResult:
             label_ids: write Cityscapes label ids instead of the indexed class map.
 
         Raises:
-            UserError: ``label_ids`` without the Cityscapes classes, or the source or a file that is not a result of this
-                program has that name.
+            UserError: ``label_ids`` without the Cityscapes classes; the folder cannot be created; or the source or a file that
+                is not a result of this program has that name.
         """
         classes, overlay = self.outputs(folder)
         _spare(self.source, (classes, overlay))
         image = self.label_ids() if label_ids else self.class_image()
         drawn = self.overlay()
         drawn.thumbnail((JPEG_LONGEST_SIDE, JPEG_LONGEST_SIDE))
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
         # Both are complete before either appears.
         with atomic_path(classes) as classes_file, atomic_path(overlay) as overlay_file:
             save_png(image, classes_file)
@@ -170,11 +170,11 @@ class ClassificationResult:
         """Write ``<stem>.json``: the most probable classes and their probabilities; returns its path.
 
         Raises:
-            UserError: the source or a file that is not a result of this program has that name.
+            UserError: the folder cannot be created, or the source or a file that is not a result of this program has that name.
         """
         (target,) = self.outputs(folder)
         _spare(self.source, (target,))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
         with atomic_path(target) as path:
             path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
         return [target]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -291,6 +292,11 @@ def parse_recipe(text: str, origin: str, changes: Sequence[str] = ()) -> Recipe:
         if first["type"] == "extra_forbidden":
             key = ".".join(str(part) for part in first["loc"])
             raise UserError(f'recipe {origin}: unknown key "{key}": {_nearest_key(key)}') from error
+        if first["type"] == "model_type" and (key := ".".join(map(str, first["loc"]))):
+            inner = [name for name in _keys(Recipe) if name.startswith(f"{key}.")]
+            raise UserError(
+                f"recipe {origin}: {key} is {reprlib.repr(first['input'])}, but has keys: set {', '.join(inner)}"
+            ) from error
         raise UserError(f"recipe {origin}: {validation_message(error, ())}") from error
 
 

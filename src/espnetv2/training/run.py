@@ -21,7 +21,7 @@ from espnetv2.data.dataset import LabelledData, SegmentationData
 from espnetv2.data.layouts import open_dataset
 from espnetv2.errors import UserError
 from espnetv2.factory import create_model
-from espnetv2.files import writable_folder
+from espnetv2.files import results_folder, writable_folder
 from espnetv2.info import ModelInfo
 from espnetv2.models.network import Network
 from espnetv2.models.registry import MODELS, model_spec
@@ -39,13 +39,14 @@ from espnetv2.weights.transfer import start_from
 
 Say = Callable[[str], None]
 FEW_STEPS = 2000
+SHOWN_CLASSES = 4
 
 
 def train(
     recipe: Recipe,
     model: str,
-    data: Path,
-    out: Path,
+    data: str | Path,
+    out: str | Path,
     *,
     init: str | None = None,
     resume: bool = False,
@@ -74,6 +75,7 @@ def train(
         StoppedError: the run was asked to stop.
     """
     hardware = hardware or Hardware()
+    data, out = Path(data), Path(out)
     folder = RunFolder(out)
     first = process_rank() == 0
     say = say if first else lambda _: None
@@ -100,7 +102,9 @@ def train(
     teacher = load_teacher(recipe, training.labels.classes, weights_dir, kernels=accelerator == "cpu")
     if teacher is not None:
         say(f"distilling from {recipe.teacher} in addition to the labels")
-    weights = _class_weights(recipe, training, network.num_classes, say)
+    with results_folder(out):
+        # Counting classes takes minutes: that nothing can be written should be known before.
+        weights = _class_weights(recipe, training, network.num_classes, say)
     writable_folder(out)
     with folder.alone() if first else nullcontext():
         if first:
@@ -209,7 +213,13 @@ def _open(recipe: Recipe, data: Path, say: Say, *, check: bool) -> tuple[Labelle
     training, validation = opened
     task = "segmentation" if isinstance(training, SegmentationData) else "classification"
     if task != recipe.task:
-        raise UserError(f"the recipe is for {recipe.task}, but {data} is a data set for {task}: choose another recipe")
+        names = training.labels.classes
+        shown = ", ".join(names[:SHOWN_CLASSES]) + (", …" if len(names) > SHOWN_CLASSES else "")
+        raise UserError(
+            f"the recipe is for {recipe.task}, but {data} is a data set for {task} "
+            f"(layout {training.layout}, classes {shown}): "
+            "choose another recipe, or give the layout if it was not recognised (--set dataset=...)"
+        )
     if differing := differing_classes(opened):
         raise UserError(differing)
     for split in opened if check else ():

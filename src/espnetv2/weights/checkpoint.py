@@ -169,8 +169,8 @@ def _read_torch(path: Path) -> tuple[StateDict, dict[str, str]]:
 
 
 def _refusal(path: Path, reason: str) -> str:
-    # To a pickle, text that begins with "c" asks for code, too.
-    if not _is_text(path):
+    # To a pickle, a text or picture that begins with "c" asks for code, too.
+    if _is_pickle(path):
         if "Unsupported global" in reason or "Unsupported class" in reason or "GLOBAL" in reason:
             return (
                 f"{path} was refused: it asks to run code, which no checkpoint needs: ask its author for a safetensors file, "
@@ -181,10 +181,10 @@ def _refusal(path: Path, reason: str) -> str:
     return f"{path} is damaged or not a checkpoint: get the file again"
 
 
-def _is_text(path: Path) -> bool:
-    """Whether a file is text and not a pickle: those have zeros, or in their oldest form end with a full stop."""
+def _is_pickle(path: Path) -> bool:
+    """Whether a file may be a pickle, alone or in an archive: in their older forms these have no beginning, but an end."""
     content = path.read_bytes()
-    return b"\0" not in content and not content.endswith(b".")
+    return content.startswith((b"PK", b"\x80")) or content.endswith(b".")
 
 
 def _unwrap(path: Path, content: object) -> StateDict:

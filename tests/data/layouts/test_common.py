@@ -75,7 +75,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "masks/val/1.png").unlink()
     with pytest.raises(UserError, match=r"1 of 2 images have no mask in .*masks/val, the first is .*images/val/1\.png"):
         open_dataset("masks", tmp_path, "val")
-    with pytest.raises(UserError, match=r'no split "vall": .*did you mean "val"'):
+    with pytest.raises(UserError, match=r'no split "vall": .*did you mean "val"\? \(give it with --split'):
         open_dataset("masks", tmp_path, "vall")
     with pytest.raises(UserError, match='no data set layout "mask": did you mean "masks"'):
         open_dataset("mask", tmp_path, "val")

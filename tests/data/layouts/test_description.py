@@ -54,6 +54,8 @@ def test_index_masks_with_other_values(tmp_path: Path) -> None:
         ("classes: {0: a, 1: b, 1: c}", 'is not valid YAML: the key "1" occurs twice'),
         ("classes: [", r"is not valid YAML: [^\n]+$"),
         ("palette: []", "classes: field required"),
+        ("names: [a, b]", 'unknown key "names": it is called classes here'),
+        ("classes: [a, b]\ncolors: [[0, 0, 0], [9, 9, 9]]", 'unknown key "colors": it is called palette here'),
     ],
 )
 def test_mistakes_in_a_description(tmp_path: Path, text: str, message: str) -> None:
@@ -68,6 +70,14 @@ def test_masks_of_0_and_255(tmp_path: Path) -> None:
     write_mask(tmp_path / "masks/val/a.png", [[0, 255], [255, 0]])
     (tmp_path / "dataset.yaml").write_text("classes: {0: ground, 255: thing}\n")
     assert open_segmentation("masks", tmp_path).mask(0).tolist() == [[0, 1], [1, 0]]
+
+
+def test_masks_of_0_and_255_with_smoothed_edges(tmp_path: Path) -> None:
+    make_shapes(tmp_path, count=1)
+    (tmp_path / "dataset.yaml").write_text("classes: {0: ground, 255: thing}")
+    write_mask(tmp_path / "masks/val/0.png", [list(range(0, 255, 8)), 32 * [255]])
+    with pytest.raises(UserError, match=r"unknown label values .*edges must not be smoothed, which mixes values"):
+        open_segmentation("masks", tmp_path).mask(0)
 
 
 def test_an_rgb_mask_without_a_palette(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
         ("train/images/0.png", "train/masks/0.png", "val/images/1.png", "val/masks/1.png"),
         ("images/train/0.png", "labels/train/0.png"),
         ("a/Images/0.png", "a/Annotations/0.png"),
+        ("train/img/0.png", "train/ann/0.png"),
+        ("img_dir/train/0.png", "ann_dir/train/0.png"),
+        ("img/train/0.png", "gt/train/0.png"),
     ],
 )
 def test_images_beside_masks_are_no_classes(tmp_path: Path, files: tuple[str, ...]) -> None:
@@ -51,6 +54,13 @@ def test_images_beside_masks_are_no_classes(tmp_path: Path, files: tuple[str, ..
         write_picture(tmp_path / name)
     with pytest.raises(UserError, match="looks like images with masks, which are expected in images/SPLIT and masks/SPLIT"):
         open_dataset("auto", tmp_path, "train")
+
+
+def test_images_in_no_class_folder_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_folders(tmp_path)
+    write_picture(tmp_path / "val/loose.png")
+    assert len(open_dataset("imagefolder", tmp_path, "val")) == 8
+    assert "val: left out 1 images that are in no class folder, the first is loose.png" in caplog.text
 
 
 def test_a_class_may_be_called_masks(tmp_path: Path) -> None:

@@ -84,6 +84,15 @@ def test_absurd_class_indices(tmp_path: Path, index: str, reason: str) -> None:
         open_dataset("webdataset", tmp_path, "train")
 
 
+def test_the_splits_that_there_are_are_named(tmp_path: Path) -> None:
+    for name in ("train-000.tar", "train-001.tar", "valid/0.tar"):
+        write_shard(tmp_path / name, {"s.jpg": encoded(picture(8, 8), "JPEG"), "s.cls": b"0"})
+    with pytest.raises(UserError, match=r'no split "val": there is no file .*val-\*\.tar or .*; did you mean "valid"\?'):
+        open_dataset("webdataset", tmp_path, "val")
+    with pytest.raises(UserError, match="choose one of train, valid"):
+        open_dataset("webdataset", tmp_path, "X")
+
+
 @pytest.mark.parametrize("split", ["**", "t*", "/train"])
 def test_splits_that_are_patterns_or_paths(tmp_path: Path, split: str) -> None:
     write_shard(tmp_path / "train.tar", {"s.jpg": encoded(picture(8, 8), "JPEG"), "s.cls": b"0"})

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from espnetv2.data.dataset import Blob, file_blob
 from espnetv2.errors import UserError, nearest
 from espnetv2.images import files_below, is_picture_file, pictures_in
 
-_OF_PICTURES = {"images", "image", "imgs", "img", "jpegimages"}
-_OF_MASKS = {"masks", "mask", "labels", "label", "annotations", "segmentationclass"}
+_OF_PICTURES = {"images", "image", "imgs", "img", "img_dir", "jpegimages", "rgb"}
+_OF_MASKS = {
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "ann", "ann_dir"),
+    *("gt", "ground_truth", "segmentation", "segmentations", "segmentationclass"),
+}
 log = logging.getLogger(__name__)
 
 
@@ -51,9 +54,22 @@ def split_folder(parent: Path, split: str) -> Path:
     folder = parent / split
     if not folder.is_dir():
         there = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-        advice = nearest(split, there) if there else f"move the images of each split into a folder such as {folder}"
-        raise UserError(f'no split "{split}": there is no folder {folder}; {advice}')
+        raise no_split(split, f"folder {folder}", there, f"move the images of each split into a folder such as {folder}")
     return folder
+
+
+def no_split(split: str, place: str, there: Sequence[str], otherwise: str) -> UserError:
+    """The error for a split that does not exist.
+
+    Args:
+        split: its name.
+        place: the file or folder that is missing.
+        there: the names of the existing splits.
+        otherwise: what to do if there are none.
+    """
+    key = "train_split" if split == "train" else "val_split"
+    fix = f"{nearest(split, there)} (give it with --split, for training with --set {key}=...)" if there else otherwise
+    return UserError(f'no split "{split}": there is no {place}; {fix}')
 
 
 def pictures_below(folder: Path) -> list[Path]:

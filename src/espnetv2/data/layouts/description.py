@@ -15,6 +15,7 @@ from espnetv2.errors import UserError, validation_message
 from espnetv2.labels import IGNORE, Colour, Labels, distinct_palette
 
 FILE = "dataset.yaml"
+_OTHERWISE_CALLED = {"names": "classes", "labels": "classes", "colors": "palette", "colours": "palette"}
 Value = Annotated[int, Field(ge=0, le=65_535)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 
@@ -70,7 +71,11 @@ def read_description(root: Path) -> Description:
     if not path.is_file():
         raise UserError(f"{path} is missing: create it with the class names, such as  classes: [background, road, car]")
     try:
-        description = Description.model_validate(strict_yaml.load(read_text(path)))
+        content = strict_yaml.load(read_text(path))
+        if isinstance(content, dict):
+            for key in content.keys() & _OTHERWISE_CALLED.keys():
+                raise UserError(f'{path}: unknown key "{key}": it is called {_OTHERWISE_CALLED[key]} here')
+        description = Description.model_validate(content)
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from espnetv2.data.dataset import ClassificationData, file_blob
 from espnetv2.data.layouts.common import looks_segmented, pictures_below, split_folder
 from espnetv2.errors import UserError
-from espnetv2.images import IMAGE_SUFFIXES, is_own_folder
+from espnetv2.images import IMAGE_SUFFIXES, is_own_folder, is_picture_file
 from espnetv2.labels import IMAGENETTE_NAMES, Labels
+
+log = logging.getLogger(__name__)
 
 
 def matches(root: Path) -> bool:
@@ -26,6 +29,8 @@ def open_split(root: Path, split: str) -> ClassificationData:
     classes = sorted(path for path in folder.iterdir() if is_own_folder(path))
     if len(classes) < 2:
         raise UserError(f"{folder} has {len(classes)} class folders: at least two are needed, one per class")
+    if loose := sorted(path for path in folder.iterdir() if is_picture_file(path) and not path.name.startswith(".")):
+        log.warning("%s: left out %d images that are in no class folder, the first is %s", folder, len(loose), loose[0].name)
     items = [(file_blob(path), index) for index, home in enumerate(classes) for path in pictures_below(home)]
     names = tuple(IMAGENETTE_NAMES.get(path.name, path.name) for path in classes)
     return ClassificationData("imagefolder", split, Labels(names, ()), items)

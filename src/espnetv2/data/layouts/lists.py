@@ -6,12 +6,12 @@ from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData, file_blob
 from espnetv2.data.layouts.cityscapes import label_id_codec, train_id_codec
-from espnetv2.data.layouts.common import read_text, visible
+from espnetv2.data.layouts.common import no_split, read_text, visible
 from espnetv2.data.layouts.description import FILE
 from espnetv2.data.layouts.tools import described
 from espnetv2.data.layouts.voc import voc_codec
 from espnetv2.data.masks import MaskCodec
-from espnetv2.errors import UserError, nearest
+from espnetv2.errors import UserError
 from espnetv2.images import IMAGE_SUFFIXES
 from espnetv2.labels import CITYSCAPES, VOC, Labels
 
@@ -26,7 +26,7 @@ def open_split(root: Path, split: str) -> SegmentationData:
     path = root / f"{split}.txt"
     if not path.is_file():
         there = [file.stem for file in visible(root, "*.txt")]
-        raise UserError(f'no split "{split}": there is no file {path}' + (f"; {nearest(split, there)}" if there else ""))
+        raise no_split(split, f"file {path}", there, "write it, with a line image,label per image")
     pairs = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():

@@ -12,7 +12,7 @@ import tarfile
 from pathlib import Path
 
 from espnetv2.data.dataset import Blob, ClassificationData, LabelledData, SegmentationData
-from espnetv2.data.layouts.common import read_text, visible
+from espnetv2.data.layouts.common import no_split, read_text, visible
 from espnetv2.data.layouts.description import FILE, read_description
 from espnetv2.errors import UserError
 from espnetv2.images import IMAGE_SUFFIXES
@@ -44,7 +44,10 @@ def open_split(root: Path, split: str) -> LabelledData:
     name = glob.escape(split)
     paths = [*visible(root, f"{name}-*.tar"), *visible(root, f"{name}.tar"), *visible(root / split, "*.tar")]
     if not paths:
-        raise UserError(f'no split "{split}": there are no files {root / f"{split}-*.tar"} or {root / split / "*.tar"}')
+        there = {path.stem.rpartition("-")[0] or path.stem for path in visible(root, "*.tar")}
+        there |= {path.parent.name for path in visible(root, "*/*.tar")}
+        place = f"file {root / f'{split}-*.tar'} or {root / split / '*.tar'}"
+        raise no_split(split, place, sorted(there), "write the shards")
     samples = [sample for path in paths for sample in _read_index(path)]
     if not samples:
         raise UserError(f"{paths[0]} and the other shards contain no samples: they need files such as 0001.jpg and 0001.cls")

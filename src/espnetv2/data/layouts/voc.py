@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnetv2.data.dataset import SegmentationData, file_blob
-from espnetv2.data.layouts.common import keyed, pair, read_text, split_folder, visible
+from espnetv2.data.layouts.common import keyed, no_split, pair, read_text, split_folder, visible
 from espnetv2.data.layouts.tools import described
 from espnetv2.data.masks import MaskCodec, index_codec
-from espnetv2.errors import UserError, nearest
+from espnetv2.errors import UserError
 from espnetv2.images import IMAGE_SUFFIXES
 from espnetv2.labels import VOC
 
@@ -33,7 +33,7 @@ def open_split(root: Path, split: str) -> SegmentationData:
     path = lists / f"{split}.txt"
     if not path.is_file():
         there = [file.stem for file in visible(lists, "*.txt")]
-        raise UserError(f'no split "{split}": there is no file {path}' + (f"; {nearest(split, there)}" if there else ""))
+        raise no_split(split, f"file {path}", there, "write it, with the name of an image per line")
     lines = [line.strip().replace("\\", "/") for line in read_text(path).splitlines() if line.strip()]
     folder = _mask_folder(home, split)
     labels, codec = described(root) or described(home) or (VOC, voc_codec())
