@@ -24,10 +24,11 @@ from espnetv2.data.layouts import open_dataset
 from espnetv2.errors import UserError
 from espnetv2.factory import create_model
 from espnetv2.models.network import Network
-from espnetv2.training.batches import EpochBatches, Share, training_loader, worker_count
+from espnetv2.training.batches import EpochBatches, Share, training_loader
 from espnetv2.training.losses import CrossEntropy
 from espnetv2.training.optimizers import build_optimizer
 from espnetv2.training.recipe import Recipe, load_recipe
+from espnetv2.training.workers import worker_count
 
 Step = Callable[[Tensor, Tensor], None]
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from espnetv2 import images
 from espnetv2.data.masks import index_codec
 from espnetv2.errors import UserError
+from espnetv2.finding import IMAGE_SUFFIXES
 from espnetv2.images import as_rgb, picture_from_array, read_picture
 from helpers import picture
 
@@ -174,4 +175,4 @@ def test_postscript_is_not_run() -> None:
 
 def test_exactly_the_formats_of_the_known_suffixes_are_read() -> None:
     kinds = Image.registered_extensions()
-    assert {kinds[suffix] for suffix in images.IMAGE_SUFFIXES} == set(images._FORMATS)
+    assert {kinds[suffix] for suffix in IMAGE_SUFFIXES} == set(images._FORMATS)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,8 @@ from PIL import Image
 
 from espnetv2.data.dataset import SegmentationData
 from espnetv2.data.layouts import open_dataset
-from espnetv2.errors import UserError
 from espnetv2.training.augmentation import OUTSIDE, vary_colour, vary_for_classification, vary_for_segmentation
-from espnetv2.training.batches import LONGEST_TEMPORARY, EpochBatches, Key, Share, TrainingSet, check_workers, steps_per_epoch
+from espnetv2.training.batches import EpochBatches, Key, Share, TrainingSet, steps_per_epoch
 from espnetv2.training.recipe import Augmentation, Recipe, load_recipe
 from helpers import picture
 from small_data import make_shapes
@@ -165,16 +163,6 @@ def test_classification_variations_have_the_size_asked_for() -> None:
     assert first.size == (48, 32)
     assert np.array_equal(np.asarray(first), np.asarray(again))
     assert torch.equal(state, torch.random.get_rng_state())
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="processes share images without sockets there")
-def test_a_folder_too_deep_for_sockets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", "/" + LONGEST_TEMPORARY * "x")
-    check_workers(recipe(workers=0))
-    with pytest.raises(UserError, match=r"/xxx.*, has a path of more than 7\d characters.* set TMPDIR .* \(--set workers=0\)"):
-        check_workers(recipe(workers=1))
-    monkeypatch.setattr("tempfile.tempdir", "/" + (LONGEST_TEMPORARY - 1) * "x")
-    check_workers(recipe(workers=1))
 
 
 def test_every_pass_has_an_order_of_its_own() -> None:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.images import pictures_in, read_picture
+from espnetv2.finding import pictures_in
+from espnetv2.images import read_picture
 from espnetv2.runtimes.description import Description
 
 MOST_PICTURES = 48

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from espnetv2.errors import UserError
-from espnetv2.images import as_rgb, decoding, files_below, picture_from_array, pictures_among, read_picture
+from espnetv2.finding import files_below, pictures_among
+from espnetv2.images import as_rgb, decoding, picture_from_array, read_picture
 from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
 from espnetv2.ownership import is_ours
 

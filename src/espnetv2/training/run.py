@@ -25,7 +25,7 @@ from espnetv2.files import results_folder, writable_folder
 from espnetv2.info import ModelInfo
 from espnetv2.models.network import Network
 from espnetv2.models.registry import MODELS, model_spec
-from espnetv2.training.batches import check_workers, steps_per_epoch
+from espnetv2.training.batches import steps_per_epoch
 from espnetv2.training.distillation import load_teacher
 from espnetv2.training.folder import RunFolder
 from espnetv2.training.hardware import Arithmetic, Hardware, process_rank
@@ -34,6 +34,7 @@ from espnetv2.training.losses import weights_from_shares
 from espnetv2.training.module import TrainingModule
 from espnetv2.training.recipe import Recipe
 from espnetv2.training.resuming import check_folder, check_same
+from espnetv2.training.workers import check_workers
 from espnetv2.weights.resolve import resolve
 from espnetv2.weights.transfer import start_from
 

@@ -48,13 +48,13 @@ INLINE void fold(double *total, const float *sums, const float *rest, int c, int
 void espnetv2_moments(const float *x, float *mean, float *variance, int64_t m, int c, int threads) {
     Cut t = cut(m, c);
     /* Sums of differences from what a channel is like lose less than plain sums. */
-    float *typical = calloc(c, sizeof(float));
+    float *typical = there(calloc(c, sizeof(float)));
     for (int p = 0; p < PIECES; p++)
         for (int i = 0; i < c; i++) typical[i] += x[m * p / PIECES * c + i] / PIECES;
     float *origin = repeated(typical, 0, c, t.tile);
-    float *first = calloc((size_t)PIECES * t.tile, sizeof(float)), *second = calloc((size_t)PIECES * t.tile, sizeof(float));
-    float *rest = calloc(2 * (size_t)c, sizeof(float));
-    double *total = malloc(2 * (size_t)c * sizeof(double));
+    float *first = there(calloc((size_t)PIECES * t.tile, sizeof(float))), *second = there(calloc((size_t)PIECES * t.tile, sizeof(float)));
+    float *rest = there(calloc(2 * (size_t)c, sizeof(float)));
+    double *total = there(malloc(2 * (size_t)c * sizeof(double)));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int p = 0; p < PIECES; p++) {
         float *a = first + (size_t)p * t.tile, *b = second + (size_t)p * t.tile;
@@ -124,8 +124,8 @@ void espnetv2_scale_act_sums(
     float *a = repeated(scale, 1, c, t.tile), *b = repeated(shift, 0, c, t.tile), *s = repeated(slope, 1, c, t.tile);
     float *u = repeated(mean, 0, c, t.tile);
     size_t size = (size_t)PIECES * t.tile;
-    float *sums = calloc(3 * size, sizeof(float)), *rest = calloc(3 * (size_t)c, sizeof(float));
-    double *total = malloc((size_t)c * sizeof(double));
+    float *sums = there(calloc(3 * size, sizeof(float))), *rest = there(calloc(3 * (size_t)c, sizeof(float)));
+    double *total = there(malloc((size_t)c * sizeof(double)));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int p = 0; p < PIECES; p++) {
         float *first = sums + (size_t)p * t.tile, *second = first + size, *third = second + size;

@@ -3,6 +3,7 @@
 #define ESPNETV2_VECTOR_H
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,7 +49,14 @@ INLINE vec choose(vec_int where, vec a, vec b) { return (vec)((where & (vec_int)
 
 INLINE int smaller(int a, int b) { return a < b ? a : b; }
 
+/* Memory that is there, or the end: threads have no way back to the caller. */
+static inline void *there(void *memory) {
+    if (memory) return memory;
+    fputs("espnetv2: error: not enough memory: make the image or the batch smaller\n", stderr);
+    abort();
+}
+
 /* Vectors on a boundary of 64 bytes; the caller frees them. */
-INLINE vec *new_vectors(size_t count) { return aligned_alloc(64, (count * sizeof(vec) + 63) / 64 * 64); }
+INLINE vec *new_vectors(size_t count) { return there(aligned_alloc(64, (count * sizeof(vec) + 63) / 64 * 64)); }
 
 #endif

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from espnetv2.data.dataset import Blob, file_blob
 from espnetv2.errors import UserError, nearest
-from espnetv2.images import files_below, is_picture_file, pictures_in
+from espnetv2.finding import files_below, is_picture_file, pictures_in
 
 _OF_PICTURES = {"images", "image", "imgs", "img", "img_dir", "jpegimages", "rgb"}
 _OF_MASKS = {

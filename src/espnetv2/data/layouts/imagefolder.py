@@ -8,7 +8,7 @@ from pathlib import Path
 from espnetv2.data.dataset import ClassificationData, file_blob
 from espnetv2.data.layouts.common import looks_segmented, pictures_below, split_folder
 from espnetv2.errors import UserError
-from espnetv2.images import IMAGE_SUFFIXES, is_own_folder, is_picture_file
+from espnetv2.finding import IMAGE_SUFFIXES, is_own_folder, is_picture_file
 from espnetv2.labels import IMAGENETTE_NAMES, Labels
 
 log = logging.getLogger(__name__)

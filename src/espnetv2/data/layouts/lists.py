@@ -12,7 +12,7 @@ from espnetv2.data.layouts.tools import described
 from espnetv2.data.layouts.voc import voc_codec
 from espnetv2.data.masks import MaskCodec
 from espnetv2.errors import UserError
-from espnetv2.images import IMAGE_SUFFIXES
+from espnetv2.finding import IMAGE_SUFFIXES
 from espnetv2.labels import CITYSCAPES, VOC, Labels
 
 

@@ -15,7 +15,7 @@ from espnetv2.data.dataset import Blob, ClassificationData, LabelledData, Segmen
 from espnetv2.data.layouts.common import no_split, read_text, visible
 from espnetv2.data.layouts.description import FILE, read_description
 from espnetv2.errors import UserError
-from espnetv2.images import IMAGE_SUFFIXES
+from espnetv2.finding import IMAGE_SUFFIXES
 from espnetv2.labels import Labels, generic_labels
 
 CLASSES_FILE = "classes.json"

@@ -10,7 +10,7 @@ from espnetv2.data.layouts.common import keyed, no_split, pair, read_text, split
 from espnetv2.data.layouts.tools import described
 from espnetv2.data.masks import MaskCodec, index_codec
 from espnetv2.errors import UserError
-from espnetv2.images import IMAGE_SUFFIXES
+from espnetv2.finding import IMAGE_SUFFIXES
 from espnetv2.labels import VOC
 
 AUGMENTED = "trainaug"
