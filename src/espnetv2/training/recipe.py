@@ -15,11 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from espnetv2 import strict_yaml
 from espnetv2.data.layouts.common import read_text
 from espnetv2.errors import UserError, nearest, validation_message
-from espnetv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Triple, parse_size
+from espnetv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Positive, Preprocessing, Triple, parse_size
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Range = tuple[Positive, Positive]
@@ -58,7 +57,7 @@ class Optimizer(_Part):
     """How parameters are updated."""
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
-    momentum: Share = 0.9
+    momentum: Fraction = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
     betas: tuple[Decay, Decay] = (0.9, 0.999)
@@ -78,7 +77,7 @@ class Schedule(_Part):
     """Number of epochs at the start over which the rate rises linearly."""
     power: Positive = 0.9
     """Exponent of ``poly``."""
-    final: Share = 0.0
+    final: Fraction = 0.0
     """Final rate of ``cosine``, as a fraction of ``lr``."""
 
 
@@ -98,11 +97,11 @@ class Augmentation(_Part):
     """Classification: range of the crop's aspect ratio."""
     flip: bool = True
     """Half of the images are flipped left to right."""
-    colour: Share = 0.0
+    colour: Fraction = 0.0
     """Brightness, contrast and saturation vary by a factor of up to 1 ± this."""
     trivial_augment: bool = False
     """Classification: one random operation of torchvision's TrivialAugmentWide."""
-    erase: Share = 0.0
+    erase: Fraction = 0.0
     """Classification: probability of a random rectangle being erased."""
     mixup: NotNegative = 0.0
     """Classification: alpha of mixup; 0 is none."""
@@ -113,7 +112,7 @@ class Augmentation(_Part):
 class Loss(_Part):
     """What is minimised: cross-entropy, its variants, and the terms added to it."""
 
-    label_smoothing: Share = 0.0
+    label_smoothing: Fraction = 0.0
     class_weights: Literal["none", "data"] | tuple[NotNegative, ...] = "none"
     """None, 1/ln(1.10 + share of the class) from the training labels, or one per output."""
     auxiliary: NotNegative = 0.0
@@ -123,9 +122,9 @@ class Loss(_Part):
 
     The validation loss leaves it out.
     """
-    ohem: Share | None = None
+    ohem: Fraction | None = None
     """Segmentation: online hard example mining keeps pixels whose true class has a probability below this ..."""
-    ohem_keep: Share = 0.1
+    ohem_keep: Fraction = 0.1
     """... and always at least this fraction of the pixels, the hardest."""
     distillation: NotNegative = 1.0
     """Weight of the divergence from the outputs of ``teacher``, if there is one."""

@@ -12,12 +12,12 @@ from espnetv2 import strict_yaml
 from espnetv2.data.layouts.common import read_text
 from espnetv2.data.masks import MAX_CLASSES, MaskCodec
 from espnetv2.errors import UserError, validation_message
+from espnetv2.info import Channel
 from espnetv2.labels import IGNORE, Colour, Labels, distinct_palette
 
 FILE = "dataset.yaml"
 _OTHERWISE_CALLED = {"names": "classes", "labels": "classes", "colors": "palette", "colours": "palette"}
 Value = Annotated[int, Field(ge=0, le=65_535)]
-Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 class Description(BaseModel):
