@@ -27,6 +27,17 @@ def test_the_parts_make_torchs_mean() -> None:
         assert total / weight == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_smoothing_spreads_over_classes_alone() -> None:
+    """Two classes and an output that is none, with probabilities 1/2, 1/4 and 1/4; half of the target is spread."""
+    logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
+    total, weight = CrossEntropy(Loss(label_smoothing=0.5), [2.0, 1.0, 9.0], classes=2)(logits, torch.tensor([0]))
+    right, other = 2 * math.log(2), math.log(4)
+    assert float(total) == pytest.approx(0.5 * right + 0.5 * (right + other) / 2)
+    assert weight == 2
+    mixed, _ = CrossEntropy(Loss(label_smoothing=0.5), [2.0, 1.0, 9.0], classes=2)(logits, torch.tensor([[1.0, 0.0, 0.0]]))
+    assert float(mixed) == pytest.approx(float(total))
+
+
 def test_two_halves_make_the_whole() -> None:
     torch.manual_seed(0)
     logits, target = torch.randn(4, 3, 5, 5), torch.randint(0, 3, (4, 5, 5))

@@ -37,23 +37,23 @@ def check_data(
     """
     from espnetv2.data.check import check_split, compare, differing_classes
     from espnetv2.data.layouts import open_dataset
-    from espnetv2.files import writable_folder
+    from espnetv2.files import results_folder
     from espnetv2.ownership import check_replaceable
 
     opened = [open_dataset(dataset, data, name, mask_scale=mask_scale) for name in split or ("train", "val")]
     sheets = [out / f"{labelled.split.replace('/', '_').replace(os.sep, '_')}.png" for labelled in opened]
-    writable_folder(out)
-    check_replaceable(*sheets)
     reports: list[Report] = []
-    for labelled, sheet in zip(opened, sheets, strict=True):
-        with progress_bar() as progress:
-            task = progress.add_task(f"checking {labelled.split}", total=len(labelled))
-            report = check_split(labelled, on_image=partial(progress.advance, task))
-        report.warnings += compare(report, reports)
-        reports.append(report)
-        drawn = _draw(labelled, sheet)
-        if not json:
-            _print_report(report, drawn)
+    with results_folder(out):
+        check_replaceable(*sheets)
+        for labelled, sheet in zip(opened, sheets, strict=True):
+            with progress_bar() as progress:
+                task = progress.add_task(f"checking {labelled.split}", total=len(labelled))
+                report = check_split(labelled, on_image=partial(progress.advance, task))
+            report.warnings += compare(report, reports)
+            reports.append(report)
+            drawn = _draw(labelled, sheet)
+            if not json:
+                _print_report(report, drawn)
     if json:
         print_json([report.to_dict() for report in reports])
     problems = [error for report in reports for error in report.errors]

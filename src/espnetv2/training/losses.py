@@ -40,14 +40,18 @@ class CrossEntropy(nn.Module):
     Args:
         loss: the options.
         class_weights: one per output, or None.
+        classes: how many of the outputs are classes, the first ones; None for all.
         kernels: compute it with the package's own kernels if they support it.
     """
 
     weights: Tensor | None
 
-    def __init__(self, loss: Loss, class_weights: list[float] | None = None, *, kernels: bool = False) -> None:
+    def __init__(
+        self, loss: Loss, class_weights: list[float] | None = None, *, classes: int | None = None, kernels: bool = False
+    ) -> None:
         super().__init__()
         self.loss = loss
+        self._classes = classes
         self._kernels = kernels and loss.label_smoothing == 0
         self.register_buffer("weights", None if class_weights is None else torch.tensor(class_weights), persistent=False)
 
@@ -80,14 +84,17 @@ class CrossEntropy(nn.Module):
         return Parts(each.sum(), weight.sum())
 
     def _each(self, logits: Tensor, target: Tensor, no_class: int) -> Tensor:
-        return F.cross_entropy(
-            logits,
-            target,
-            weight=self.weights,
-            reduction="none",
-            ignore_index=no_class,
-            label_smoothing=self.loss.label_smoothing,
-        )
+        each = F.cross_entropy(logits, target, weight=self.weights, reduction="none", ignore_index=no_class)
+        if self.loss.label_smoothing == 0:
+            return each
+        # torch's own smoothing would also spread to the outputs that are no classes.
+        spread = -logits.log_softmax(1)[:, : self._classes]
+        if self.weights is not None:
+            spread = spread * self.weights[: self._classes].view(-1, *(1 for _ in logits.shape[2:]))
+        uniform = spread.mean(1)
+        if not target.is_floating_point():
+            uniform = uniform * (target != no_class)
+        return torch.lerp(each, uniform, self.loss.label_smoothing)
 
     def _hard(self, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
         """Mask of the pixels to learn from: those below the probability, and at least the hardest fraction."""

@@ -80,7 +80,7 @@ class TrainingModule(pl.LightningModule):
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = freeze(network, recipe).to(memory_format=layout)
         self.average = copy.deepcopy(network).requires_grad_(False).eval() if recipe.ema_decay is not None else None
-        self.criterion = CrossEntropy(recipe.loss, class_weights, kernels=kernels)
+        self.criterion = CrossEntropy(recipe.loss, class_weights, classes=len(train.labels.classes), kernels=kernels)
         self.teacher = teacher
         self._kernels = kernels
         self.step = 0
