@@ -16,6 +16,11 @@ START, END = "<!-- table of the bundled weights -->", "<!-- end of the table -->
 
 def main() -> None:
     """Replace what is between the two marks."""
+    DOCUMENT.write_text(with_table(DOCUMENT.read_text("utf-8")), "utf-8")
+
+
+def with_table(text: str) -> str:
+    """A text with the table of the bundled weights between the two marks."""
     rows = ["| weights | input | validation, % | parameters | file |", "|---|---|---|---|---|"]
     for entry in catalogue().values():
         if not isinstance(entry, BundledWeights):
@@ -25,9 +30,9 @@ def main() -> None:
         figures = ", ".join(f"{name} {value:.2f}" for name, value in entry.metrics.items())
         size = f"{entry.path.stat().st_size / 1e6:.2f} MB"
         rows.append(f"| [`{entry.name}`](models/{entry.name}.md) | {entry.size} | {figures} | {learnt:,} | {size} |")
-    before, _, rest = DOCUMENT.read_text("utf-8").partition(START)
+    before, _, rest = text.partition(START)
     after = rest.partition(END)[2]
-    DOCUMENT.write_text(f"{before}{START}\n{chr(10).join(rows)}\n{END}{after}", "utf-8")
+    return f"{before}{START}\n{chr(10).join(rows)}\n{END}{after}"
 
 
 if __name__ == "__main__":
