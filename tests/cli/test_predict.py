@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from espnetv2.acceleration.compiler import KernelsUnavailableError, kernels
+from espnetv2.inference.video import Frame, VideoWriter, read_frames
 from helpers import Outcome, Run, picture
 
 
@@ -256,6 +257,28 @@ def test_a_job_that_is_ended_leaves_no_part_of_a_file(
     assert done.code == 128 + number
     assert done.stderr.endswith("espnetv2: interrupted\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_camera_that_is_stopped_is_a_complete_result(
+    run: Run, segmentation_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, write = [Frame(picture(50, 40), number, float(number), None) for number in range(3)], VideoWriter.write
+
+    def until_ctrl_c(writer: VideoWriter, frame: Image.Image) -> None:
+        if writer._count == 26:
+            raise KeyboardInterrupt
+        write(writer, frame)
+
+    monkeypatch.setattr("espnetv2.inference.sources.read_frames", lambda _: iter(shown))
+    monkeypatch.setattr(VideoWriter, "write", until_ctrl_c)
+    (tmp_path / "broken.jpg").write_text("no picture")
+    done = run("predict", tmp_path / "broken.jpg", "0", "--model", segmentation_file, "--out", tmp_path / "out", "--json")
+    assert done.code == 1
+    answer = json.loads(done.stdout)
+    assert [result["frame"] for result in answer["results"]] == [0, 1]
+    assert "broken.jpg: not an image" in answer["failed"][0]["error"]
+    monkeypatch.undo()
+    assert len(list(read_frames(tmp_path / "out/camera0_overlay.mp4"))) == 26
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")

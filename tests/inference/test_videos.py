@@ -50,14 +50,37 @@ def test_an_interrupted_video_is_not_kept(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_recording_is_kept(tmp_path: Path) -> None:
+def test_a_recording_plays_as_fast_as_it_was_made(tmp_path: Path) -> None:
     """Frames taken after 0, 2 and 3 seconds, at 25 frames a second, which come all at once as from a GPU's batch."""
-    with suppress(KeyboardInterrupt), VideoSink(tmp_path, unexpected) as videos:
+    with VideoSink(tmp_path, unexpected) as videos:
+        assert not videos.records_camera
         for number, seconds in enumerate((0.0, 2.0, 3.0)):
             path = videos.write(frame(number, None, seconds))
-        raise KeyboardInterrupt
+        assert videos.records_camera
     bright = [np.asarray(shown.picture)[:40].mean() > 128 for shown in read_frames(path)]
     assert bright == [False] * 50 + [True] * 25 + [False]
+
+
+def test_a_recording_of_more_frames_than_a_video_has(tmp_path: Path) -> None:
+    with VideoSink(tmp_path, unexpected) as videos:
+        for number in range(101):
+            path = videos.write(frame(number, None, number / 50))
+    assert frames_of(path) == 51
+
+
+def test_what_follows_a_video_does_not_cost_it(tmp_path: Path) -> None:
+    with suppress(KeyboardInterrupt), VideoSink(tmp_path, unexpected) as videos:
+        path = videos.write(frame(0, 10.0))
+        videos.finish()
+        raise KeyboardInterrupt
+    assert frames_of(path) == 1
+
+
+def test_a_rate_that_the_format_cannot_store(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "slow.mp4", (96, 64), 239.943) as writer:
+        writer.write(Image.new("RGB", (96, 64)))
+    (shown,) = read_frames(tmp_path / "slow.mp4")
+    assert shown.fps == pytest.approx(239.9, abs=0.05)
 
 
 def test_only_videos_of_this_program_are_replaced(tmp_path: Path) -> None:

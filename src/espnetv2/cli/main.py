@@ -113,7 +113,7 @@ def main() -> None:
         if error.filename is None:
             raise
         fail(f"{error.filename}: cannot be accessed ({error.strerror}): check its name and permissions")
-    if code == INTERRUPTED:
+    if code == INTERRUPTED or received:
         code = 128 + received[0] if received else INTERRUPTED
         with suppress(OSError):
             print("espnetv2: interrupted", file=sys.stderr)

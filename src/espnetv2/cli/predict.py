@@ -125,18 +125,26 @@ class _Job:
 
         with progress_bar(hidden=self.stream.count == 1) as progress, VideoSink(self.out, self._fail) as videos:
             task = progress.add_task("predicting", total=self.stream.count)
-            for result in self.predictor.run(self.stream, self._fail):
-                if result.frame is not None and result.stem in self.stream.dropped:
-                    continue
-                try:
-                    files = self._save(result) if result.frame is None else self._film(result, videos)
-                except UserError as error:
-                    self._give_up(result, str(error))
-                except OSError as error:
-                    self._give_up(result, f"{result.source}: its result cannot be written ({error.strerror or error})")
-                else:
-                    self._record(result, files)
-                progress.update(task, completed=self.count + len(self.failed))
+            try:
+                for result in self.predictor.run(self.stream, self._fail):
+                    self._write(result, videos)
+                    progress.update(task, completed=self.count + len(self.failed))
+            except KeyboardInterrupt:
+                # A camera is stopped from the keyboard: what was recorded until then is a complete result.
+                if not videos.records_camera:
+                    raise
+
+    def _write(self, result: Result, videos: VideoSink) -> None:
+        if result.frame is not None and result.stem in self.stream.dropped:
+            return
+        try:
+            files = self._save(result, videos) if result.frame is None else self._film(result, videos)
+        except UserError as error:
+            self._give_up(result, str(error))
+        except OSError as error:
+            self._give_up(result, f"{result.source}: its result cannot be written ({error.strerror or error})")
+        else:
+            self._record(result, files)
 
     def answer(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -164,9 +172,11 @@ class _Job:
             # Its other frames would fail the same way, each after a run of the network.
             self.stream.dropped.add(result.stem)
 
-    def _save(self, result: Result) -> list[Path]:
+    def _save(self, result: Result, videos: VideoSink) -> list[Path]:
         from espnetv2.inference.results import SegmentationResult
 
+        # The video before this image is over: nothing that happens later may cost it.
+        videos.finish()
         self._spare_sources(result.outputs(self.out))
         if isinstance(result, SegmentationResult):
             return result.save(self.out, label_ids=self.label_ids)

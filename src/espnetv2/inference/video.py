@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -95,17 +95,23 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
-        self._cv2 = cv2 = _opencv("writing a video")
+        self._cv2 = _opencv("writing a video")
         self._path = path
         self._count = 0
         with ExitStack() as stack:
             self._partial = stack.enter_context(atomic_path(path))
             # Most players refuse odd sides.
             self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
-            self._writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*"mp4v"), fps, self._size)
+            self._writer = self._opened(fps)
             if not self._writer.isOpened():
-                raise UserError(f"OpenCV cannot write {path} at {size[0]}x{size[1]}: choose smaller frames")
+                # MPEG-4 stores rates as fractions of 16-bit numbers, which some from phones, such as 239.943, are not.
+                self._writer = self._opened(round(fps, 1))
+            if not self._writer.isOpened():
+                raise UserError(f"OpenCV cannot write {path} at {size[0]}x{size[1]} and {fps:g} frames a second")
             self._stack = stack.pop_all()
+
+    def _opened(self, fps: float) -> Any:
+        return self._cv2.VideoWriter(str(self._partial), self._cv2.VideoWriter.fourcc(*"mp4v"), fps, self._size)
 
     def write(self, frame: Image.Image) -> None:
         """Append a frame, cropped or padded with black to the video's size."""

@@ -18,7 +18,8 @@ from espnetv2.ownership import check_replaceable
 class VideoSink:
     """Writes each stream's overlays to ``<stem>_overlay.mp4`` in ``folder``; a context manager.
 
-    The recording of a camera plays as fast as it was made: each frame is repeated until the next one was taken.
+    A video is complete when ``finish`` is called, when the next one begins, or at the end of the block; after an error in the
+    block it is discarded. The recording of a camera plays as fast as it was made.
 
     Args:
         folder: for the videos.
@@ -28,12 +29,12 @@ class VideoSink:
     def __init__(self, folder: Path, on_error: Callable[[str, UserError], None]) -> None:
         self._folder = folder
         self._on_error = on_error
-        self._stack = ExitStack()
-        self._path: Path | None = None
-        self._writer: VideoWriter | None = None
-        self._is_camera = False
-        self._written = 0
-        self._last: Image.Image | None = None
+        self._current: _Recording | None = None
+
+    @property
+    def records_camera(self) -> bool:
+        """Whether the frames being written are a camera's, which end only when the user ends them."""
+        return self._current is not None and self._current.is_camera
 
     def path(self, result: Result) -> Path:
         """The path of a frame's video."""
@@ -47,36 +48,63 @@ class VideoSink:
         """
         path = self.path(result)
         overlay = result.overlay(all_classes=True) if isinstance(result, SegmentationResult) else result.overlay()
-        if self._writer is None or path != self._path:
-            self._finish()
+        if self._current is None or path != self._current.path:
+            self.finish()
             check_replaceable(path)
-            self._is_camera = result.fps is None
-            self._writer = self._stack.enter_context(VideoWriter(path, overlay.size, result.fps or DEFAULT_FPS))
-            self._path, self._written, self._last = path, 0, None
-        if self._is_camera and self._last is not None and result.seconds is not None:
-            for _ in range(int(result.seconds * DEFAULT_FPS) - self._written):
-                self._append(self._writer, self._last)
-        self._append(self._writer, overlay)
+            self._current = _Recording(path, overlay.size, result.fps)
+        self._current.append(overlay, result.seconds)
         return path
 
-    def _append(self, writer: VideoWriter, overlay: Image.Image) -> None:
-        writer.write(overlay)
-        self._written, self._last = self._written + 1, overlay
+    def finish(self) -> None:
+        """Complete the video that is being written, if there is one."""
+        recording, self._current = self._current, None
+        if recording is None:
+            return
+        try:
+            recording.finish()
+        except UserError as error:
+            self._on_error(str(recording.path), error)
+        except OSError as error:
+            reason = UserError(f"{recording.path} cannot be written ({error.strerror or error})")
+            self._on_error(str(recording.path), reason)
 
     def __enter__(self) -> VideoSink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        # A camera is stopped from the keyboard: what was recorded until then is a complete video.
-        if kind is None or (self._is_camera and issubclass(kind, KeyboardInterrupt)):
-            self._finish()
-        else:
-            self._stack.__exit__(kind, error, trace)
+        if kind is None:
+            self.finish()
+        elif self._current is not None:
+            self._current.discard(kind, error, trace)
 
-    def _finish(self) -> None:
-        try:
-            self._stack.close()
-        except UserError as error:
-            self._on_error(str(self._path), error)
-        except OSError as error:
-            self._on_error(str(self._path), UserError(f"{self._path} cannot be written ({error.strerror or error})"))
+
+class _Recording:
+    """One video while it is written. A camera's frames, which come at any time, are repeated or left out as time demands."""
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float | None) -> None:
+        self.path = path
+        self.is_camera = fps is None
+        with ExitStack() as stack:
+            self._writer = stack.enter_context(VideoWriter(path, size, fps or DEFAULT_FPS))
+            self._stack = stack.pop_all()
+        self._written = 0
+        self._last: Image.Image | None = None
+
+    def append(self, overlay: Image.Image, seconds: float | None) -> None:
+        if self.is_camera and seconds is not None:
+            place = int(seconds * DEFAULT_FPS)
+            if place < self._written:
+                return
+            for _ in range(place - self._written):
+                self._write(self._last or overlay)
+        self._write(overlay)
+
+    def _write(self, overlay: Image.Image) -> None:
+        self._writer.write(overlay)
+        self._written, self._last = self._written + 1, overlay
+
+    def finish(self) -> None:
+        self._stack.close()
+
+    def discard(self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.__exit__(kind, error, trace)
