@@ -24,6 +24,7 @@ def test_letters_beyond_english_are_not_all_the_same_box() -> None:
 
 def test_letters_that_no_font_has_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            font_for("road \U0010fffe", 12)
+        for share in ("1", "2"):
+            font_for(f"road \U0010fffe {share}", 12)
+        font_for("weg \U0010fffe ß", 12)
     assert [record.message.count("no font on this machine has the letters") for record in caplog.records] == [1]

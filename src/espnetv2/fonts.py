@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 def font_for(text: str, size: int) -> Font:
     """A font of ``size`` pixels with all letters of a text, if the machine has one; the log tells if it has none."""
-    file = None if text.isascii() else _file_for("".join(sorted(set(text))))
+    foreign = "".join(sorted({letter for letter in text if not letter.isascii()}))
+    file = _file_for(foreign) if foreign else None
     return ImageFont.load_default(size) if file is None else ImageFont.truetype(file, size)
 
 
@@ -40,8 +41,13 @@ def _file_for(letters: str) -> str | None:
             best, lacking = file, found
         if not lacking:
             return best
-    log.warning("no font on this machine has the letters %s: boxes are drawn instead; install DejaVu or Noto fonts", lacking)
+    _warn(lacking)
     return best
+
+
+@lru_cache
+def _warn(lacking: str) -> None:
+    log.warning("no font on this machine has the letters %s: boxes are drawn instead; install DejaVu or Noto fonts", lacking)
 
 
 def _candidates() -> Iterator[str]:

@@ -70,6 +70,9 @@ def test_only_the_cores_that_may_be_used_count(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2})
     found = watch()
     assert (found.total, found.busy, found.stolen) == (16.75, 7.0, 0.75)
+    # A core that is switched off has no counters, but the others keep their numbers.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 3})
+    assert watch().busy == 97.0
 
 
 def test_more_threads_than_cores_fail() -> None:

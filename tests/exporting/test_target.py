@@ -17,8 +17,9 @@ OPENVINO, NCNN, ONNX = FORMATS["openvino"], FORMATS["ncnn"], FORMATS["onnx"]
 
 def test_what_is_new_or_written_by_an_export_is_replaced(tmp_path: Path) -> None:
     check_target(tmp_path / "new.xml", OPENVINO)
-    for name in ("old.xml", "old.bin", "old.onnx"):
+    for name in ("old.bin", "old.onnx"):
         (tmp_path / name).touch()
+    (tmp_path / "old.xml").write_text('<?xml version="1.0"?>\n<net name="Model0" version="11">\n</net>\n')
     check_target(tmp_path / "old.xml", OPENVINO)
     check_target(tmp_path / "old.onnx", ONNX)
     (tmp_path / "old.ncnn").mkdir()
@@ -39,6 +40,12 @@ def test_what_is_beside_an_openvino_file_stays(tmp_path: Path, has_graph: bool, 
         (tmp_path / "m.xml").touch()
     with pytest.raises(UserError, match=r"m\.bin (already exists|is already a folder)"):
         check_target(tmp_path / "m.xml", OPENVINO)
+
+
+def test_an_xml_file_of_somebody_else_stays(tmp_path: Path) -> None:
+    (tmp_path / "scene.xml").write_text("<annotation><filename>scene.jpg</filename></annotation>")
+    with pytest.raises(UserError, match=r"scene\.xml already exists and is not in OpenVINO IR format: choose another name"):
+        check_target(tmp_path / "scene.xml", OPENVINO)
 
 
 def test_a_folder_of_somebody_else_stays(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,12 @@ def folder(tmp_path: Path) -> Path:
     # What macOS puts beside a file.
     (tmp_path / "photos" / "._b.png").write_bytes(b"no picture")
     return tmp_path / "photos"
+
+
+def test_entries_of_a_folder_are_sources(folder: Path) -> None:
+    with os.scandir(folder) as entries:
+        chosen = [entry for entry in entries if entry.name == "b.png"]
+    assert [item.source for item in open_sources(chosen).items] == [str(folder / "b.png")]
 
 
 def test_a_folder_is_searched_recursively_and_names_stay_apart(folder: Path) -> None:

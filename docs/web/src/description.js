@@ -18,6 +18,7 @@ export class UserError extends Error {}
 const KEY = "espnetv2";
 const LAYOUT = 1;
 const METADATA_FIELD = 14;
+const LARGEST_SIDE = 65536;
 const EXPORT = "espnetv2 export NAME --format onnx --size WxH --input uint8 --output classes --out FILE";
 
 /**
@@ -34,7 +35,7 @@ export function describe(bytes, file) {
     throw new UserError(`${file}: exported by another version of espnetv2; export it again with this one`);
   const { info, input, output } = found;
   const { model, tag, classes, palette, preprocessing } = info ?? {};
-  if (!classes || !palette || !preprocessing) throw new UserError(`${file}: its description is damaged; export it again`);
+  if (!isSound(classes, palette, preprocessing)) throw new UserError(`${file}: its description is damaged; export it again`);
   if (!palette.length) throw new UserError(`${file}: ${model} names whole pictures; this page needs a segmentation model`);
   for (const [option, found, needed] of [
     ["--input", input, "uint8"],
@@ -47,6 +48,36 @@ export function describe(bytes, file) {
   if (fit !== "stretch") throw new UserError(`${file}: wants pictures cropped; this page only stretches them`);
   const shrinkTo = shrink_to ? { height: shrink_to[0], width: shrink_to[1] } : null;
   return { name: tag ? `${model}.${tag}` : model, classes, palette, height, width, shrinkTo };
+}
+
+/**
+ * Whether a description is what it should be: a file comes from anywhere, and its colours go into the page's style.
+ *
+ * @param {unknown} classes
+ * @param {unknown} palette
+ * @param {any} preprocessing
+ */
+function isSound(classes, palette, preprocessing) {
+  if (!Array.isArray(classes) || !Array.isArray(palette) || !preprocessing) return false;
+  const { height, width, shrink_to } = preprocessing;
+  const sizes = [height, width, ...(shrink_to ?? [])];
+  return (
+    classes.every((name) => typeof name === "string") &&
+    (!palette.length || palette.length === classes.length) &&
+    palette.every(
+      (colour) => Array.isArray(colour) && colour.length === 3 && colour.every((value) => isWhole(value, 0, 255)),
+    ) &&
+    sizes.every((side) => isWhole(side, 1, LARGEST_SIDE))
+  );
+}
+
+/**
+ * @param {unknown} value
+ * @param {number} least
+ * @param {number} most
+ */
+function isWhole(value, least, most) {
+  return Number.isInteger(value) && Number(value) >= least && Number(value) <= most;
 }
 
 /**

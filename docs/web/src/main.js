@@ -16,6 +16,8 @@ const NEWEST = 0.1;
 const engine = new Engine();
 /** @type {Description | undefined} */
 let description;
+/** How many models are being loaded. */
+let loading = 0;
 /** @type {HTMLCanvasElement | undefined} */
 let picture;
 /** @type {Camera | undefined} */
@@ -26,17 +28,22 @@ const answer = {};
 Object.assign(window, { espnetv2: answer });
 
 /**
- * @param {Blob} file
+ * @param {Blob | Promise<Blob>} file
  * @param {string} name
  */
 async function useModel(file, name) {
-  const bytes = new Uint8Array(await file.arrayBuffer());
-  const found = describe(bytes, name);
-  const { threads } = await engine.load(bytes, found).catch((error) => {
-    throw new UserError(`${name}: cannot be run here (${error.message})`);
-  });
-  description = found;
-  showModel(found, threads);
+  loading++;
+  try {
+    const bytes = new Uint8Array(await (await file).arrayBuffer());
+    const found = describe(bytes, name);
+    const { threads } = await engine.load(bytes, found).catch((error) => {
+      throw new UserError(`${name}: cannot be run here (${error.message})`);
+    });
+    description = found;
+    showModel(found, threads);
+  } finally {
+    loading--;
+  }
   if (picture && !camera) await segment();
 }
 
@@ -86,7 +93,12 @@ function stopCamera() {
 
 /** Segment and show the present picture, unless another picture or model takes its place meanwhile. */
 async function segment() {
-  if (!picture || !description) return;
+  if (!picture) return;
+  if (!description) {
+    // A model that is being loaded segments the picture when it is there.
+    if (loading) return;
+    throw new UserError("no model is loaded: choose an .onnx file");
+  }
   const [shown, used] = [picture, description];
   const result = await engine.segment(pixels(shown));
   if (shown !== picture || used !== description) return;
@@ -165,4 +177,4 @@ window.addEventListener("drop", ({ dataTransfer }) => {
   if (dataTransfer?.files[0]) useFile(dataTransfer.files[0]);
 });
 
-run("Loading the model …", async () => useModel(await beside(MODEL), MODEL));
+run("Loading the model …", () => useModel(beside(MODEL), MODEL));

@@ -68,11 +68,14 @@ export class Camera {
     if (!navigator.mediaDevices) {
       throw new UserError("the camera needs a secure page: open it by https, or from localhost");
     }
+    /** @type {Camera | undefined} */
+    let camera;
     try {
-      const camera = new Camera(await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } }));
+      camera = new Camera(await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } }));
       await camera.#video.play();
       return camera;
     } catch (error) {
+      camera?.close();
       throw new UserError(cameraMessage(error));
     }
   }

@@ -35,7 +35,11 @@ const REFUSED = [
   ["float input", changed({ input: "float32" }), /exported with --input float32; export it again with --input uint8/],
   ["logits", changed({ output: "logits" }), /exported with --output logits; export it again with --output classes/],
   ["a classifier", changed({ info: { ...DESCRIPTION.info, palette: [] } }), /this page needs a segmentation model/],
-  ["cropping", changed({ info: { ...DESCRIPTION.info, preprocessing: { fit: "crop" } } }), /wants pictures cropped/],
+  ["cropping", preprocessed({ fit: "crop" }), /wants pictures cropped/],
+  ["a size that is text", preprocessed({ width: "64" }), /its description is damaged; export it again/],
+  ["a size that is too large", preprocessed({ shrink_to: [16, 1e9] }), /its description is damaged; export it again/],
+  ["a style in place of a colour", coloured([["0", "0", "0) url(https://example.org/"]]), /its description is damaged/],
+  ["a colour out of range", coloured([[0, 0, 256]]), /its description is damaged; export it again/],
 ];
 
 for (const [what, file, message] of REFUSED) {
@@ -45,6 +49,16 @@ for (const [what, file, message] of REFUSED) {
       (error) => error instanceof UserError && /^a\.onnx: [^\n]+$/.test(error.message) && message.test(error.message),
     );
   });
+}
+
+/** @param {object} change of the preprocessing */
+function preprocessed(change) {
+  return changed({ info: { ...DESCRIPTION.info, preprocessing: { ...DESCRIPTION.info.preprocessing, ...change } } });
+}
+
+/** @param {unknown[]} first colours */
+function coloured(first) {
+  return changed({ info: { ...DESCRIPTION.info, palette: [...first, ...DESCRIPTION.info.palette.slice(first.length)] } });
 }
 
 /** @param {object} change */

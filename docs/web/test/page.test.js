@@ -42,10 +42,10 @@ after(() => browser?.close());
  * A test on the page, freshly opened; it fails on any complaint of the console and any request to another host.
  *
  * @param {string} name
- * @param {(page: import("playwright-core").Page) => Promise<void>} body
- * @param {Parameters<typeof serve>[1]} options
+ * @param {(page: import("playwright-core").Page, complaints: string[]) => Promise<void>} body
+ * @param {Parameters<typeof serve>[1] & { model?: boolean }} options `model` says whether there is one beside the page
  */
-function onPage(name, body, options = {}) {
+function onPage(name, body, { model = true, ...options } = {}) {
   test(name, { timeout: 120_000 }, async () => {
     const server = await serve(fileURLToPath(DIST), { prefix: "/some/folder/", ...options });
     const context = await browser.newContext();
@@ -61,9 +61,10 @@ function onPage(name, body, options = {}) {
       context.on("request", (request) => {
         if (!request.url().startsWith(server.url) && !/^(blob|data):/.test(request.url())) complaints.push(request.url());
       });
+      if (!model) await page.route("**/model.onnx", (route) => route.fulfill({ status: 200, body: "gone" }));
       await page.goto(server.url);
-      await page.getByText("espnetv2_seg_s0_5.cityscapes_256").waitFor();
-      await body(page);
+      if (model) await page.getByText("espnetv2_seg_s0_5.cityscapes_256").waitFor();
+      await body(page, complaints);
       assert.deepEqual(complaints, []);
     } finally {
       await context.close();
@@ -83,7 +84,8 @@ function onPage(name, body, options = {}) {
 async function answer(page, action) {
   await page.evaluate("delete espnetv2.result");
   await action();
-  await page.waitForFunction("espnetv2.result");
+  // Playwright's own waiting evaluates text in the page, which its policy forbids.
+  while (!(await page.evaluate("Boolean(espnetv2.result)"))) await page.waitForTimeout(20);
   return page.evaluate(
     /** @returns {Answer} */ () => {
       const { description, result } = /** @type {any} */ (window).espnetv2;
@@ -179,6 +181,29 @@ onPage("mistakes are told in one line, and what worked before still does", async
   await error.getByText("no camera was found: connect one, or choose a picture").waitFor();
   await answer(page, () => page.getByRole("button", { name: "Sample picture" }).click());
   assert.equal(await error.count(), 0);
+});
+
+onPage(
+  "without a model a picture waits for one",
+  async (page) => {
+    const error = page.getByRole("alert");
+    await error.getByText("model.onnx: not an ONNX file").waitFor();
+    for (const name of ["Sample picture", "Start the camera"]) {
+      await page.getByRole("button", { name }).click();
+      await error.getByText("no model is loaded: choose an .onnx file").waitFor();
+      await page.getByText("Segmenting").waitFor({ state: "hidden" });
+    }
+    assert.equal(await page.getByRole("button", { name: "Start the camera" }).count(), 1);
+    const model = { name: "own.onnx", mimeType: "", buffer: MODEL };
+    const found = await answer(page, () => page.locator("#model-file").setInputFiles(model));
+    assert.equal(found.name, "espnetv2_seg_s0_5.cityscapes_256");
+  },
+  { model: false },
+);
+
+onPage("the page may ask no other host", async (page, complaints) => {
+  assert.equal(await page.evaluate('fetch("https://example.org/").catch(({ message }) => message)'), "Failed to fetch");
+  assert.match(complaints.splice(0).join(" "), /violates the following Content Security Policy directive/);
 });
 
 onPage("a model of one's own takes the place of the first", async (page) => {

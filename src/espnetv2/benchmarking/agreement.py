@@ -19,9 +19,12 @@ Array = npt.NDArray[Any]
 
 
 def as_array(answer: Any) -> Array:
-    """The output of torch or of a runtime as an array; the first one if there are several."""
+    """The output of torch or of a runtime as an array of its own; the first one if there are several."""
+    if hasattr(answer, "copy_outputs_to_cpu"):
+        # ONNX Runtime's binding, whose output is in a GPU's memory.
+        answer = answer.copy_outputs_to_cpu()
     first = answer[0] if isinstance(answer, list | tuple) else answer
-    return first.detach().cpu().numpy() if isinstance(first, Tensor) else np.asarray(first)
+    return first.detach().cpu().numpy().copy() if isinstance(first, Tensor) else np.array(first)
 
 
 def check_answer(found: Array, wanted: Array) -> None:

@@ -74,7 +74,9 @@ def watch() -> Watch:
     psutil = _psutil()
     every = psutil.cpu_times(percpu=True)
     # Activity on cores that this process does not use disturbs nothing.
-    counts = [every[core] for core in os.sched_getaffinity(0)] if hasattr(os, "sched_getaffinity") else every
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(every))
+    # In some containers, and if cores are switched off, the counters are fewer than the cores' numbers.
+    counts = [every[core] for core in usable] if max(usable) < len(every) else every
     own = psutil.Process().cpu_times()
     idle = sum(core.idle + getattr(core, "iowait", 0.0) for core in counts)
     stolen = sum(core.steal for core in counts) if hasattr(counts[0], "steal") else None

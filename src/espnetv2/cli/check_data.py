@@ -54,11 +54,11 @@ def check_data(
             drawn = _draw(labelled, sheet)
             if not json:
                 _print_report(report, drawn)
+    if differing := differing_classes(opened):
+        reports[-1].errors.insert(0, differing)
     if json:
         print_json([report.to_dict() for report in reports])
     problems = [error for report in reports for error in report.errors]
-    if differing := differing_classes(opened):
-        problems.insert(0, differing)
     for error in problems[:SHOWN]:
         stderr().print(f"espnetv2: error: {error}", markup=False, highlight=False, soft_wrap=True)
     if len(problems) > SHOWN:

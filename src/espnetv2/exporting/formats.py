@@ -39,6 +39,8 @@ class Format(NamedTuple):
     """If it is a folder: a file that every such folder contains."""
     beside: tuple[str, ...] = ()
     """Suffixes of the additional files that belong to it."""
+    sign: bytes = b""
+    """If other programs' files have the same suffix: what only its own contain."""
     platforms: tuple[str, ...] = _ANYWHERE
     runs_on: tuple[str, ...] = _ANYWHERE
     """Platforms that have its runtime. On others a file can be written, but not verified."""
@@ -52,7 +54,17 @@ _FLOAT: tuple[Input, ...] = ("float32",)
 _LOGITS: tuple[Output, ...] = ("logits",)
 FORMATS = {
     "onnx": Format("ONNX", "onnx", ".onnx", _ONNX, "export", _ALL, dynamic=True),
-    "openvino": Format("OpenVINO IR", "openvino", ".xml", ("openvino", *_ONNX), "export", _ALL, dynamic=True, beside=(".bin",)),
+    "openvino": Format(
+        "OpenVINO IR",
+        "openvino",
+        ".xml",
+        ("openvino", *_ONNX),
+        "export",
+        _ALL,
+        dynamic=True,
+        beside=(".bin",),
+        sign=b"<net ",
+    ),
     "pt2": Format("torch.export", "exported_program", ".pt2", (), "export", ("fp32",)),
     "executorch": Format("ExecuTorch", "executorch", ".pte", ("executorch",), "executorch", ("fp32",)),
     "ncnn": Format("NCNN", "ncnn", ".ncnn", ("pnnx", "ncnn"), "ncnn", ("fp32", "fp16"), _FLOAT, _LOGITS, mark="espnetv2.json"),

@@ -23,6 +23,8 @@ def check_target(out: Path, found: Format) -> None:
         taken = next((path for path in (out, *_beside(out, found)) if path.is_dir()), None)
         if taken is not None:
             raise UserError(f"{out}: {taken} is already a folder: choose another name")
+        if found.sign not in out.read_bytes():
+            raise UserError(f"{out} already exists and is not in {found.title} format: choose another name")
     elif out.is_symlink() or not out.is_dir():
         raise UserError(f"{out} is already a {'link' if out.is_symlink() else 'file'}: choose another name")
     elif any(out.iterdir()) and not (out / found.mark).is_file():

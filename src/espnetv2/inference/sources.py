@@ -154,7 +154,7 @@ def _expand(source: Source, number: int, videos: list[Path], locks: dict[int, th
             f"unsupported source of type {type(source).__name__}: give a path, a folder, a glob, a URL, a camera's number, "
             "a PIL image, an array of RGB pixels (H, W, 3), or a list of these"
         )
-    text = str(source)
+    text = os.fsdecode(source) if isinstance(source, os.PathLike) else str(source)
     path = Path(text)
     if len(os.fsencode(text)) > LONGEST_PATH:
         raise UserError(f"a source of {len(text)} characters is not a path: {text[:40]}…")
