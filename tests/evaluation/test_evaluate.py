@@ -16,8 +16,9 @@ from espnetv2.data.layouts import open_dataset
 from espnetv2.errors import UserError
 from espnetv2.evaluation import evaluate as evaluate_module
 from espnetv2.evaluation import plots
-from espnetv2.evaluation.evaluate import PredictorOptions, check_classes, evaluate, evaluate_on_devices
+from espnetv2.evaluation.evaluate import check_classes, evaluate, evaluate_on_devices
 from espnetv2.exporting.export import export
+from espnetv2.inference.options import PredictorOptions
 from espnetv2.inference.results import SegmentationResult
 from espnetv2.info import ModelInfo, generic_info
 from espnetv2.labels import Labels, imagenet_labels

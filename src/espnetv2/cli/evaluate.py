@@ -40,8 +40,9 @@ def evaluate(
     Predictions are those of `predict`; class maps are compared at the label's own resolution. Metrics are in percent.
     """
     from espnetv2.data.layouts import open_dataset
-    from espnetv2.evaluation.evaluate import PredictorOptions, evaluate, evaluate_on_devices
+    from espnetv2.evaluation.evaluate import evaluate, evaluate_on_devices
     from espnetv2.files import results_folder
+    from espnetv2.inference.options import PredictorOptions
     from espnetv2.ownership import check_replaceable
     from espnetv2.preprocessing import parse_size
 

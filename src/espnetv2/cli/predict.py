@@ -50,7 +50,9 @@ def predict(
     writes DIR/<stem>.json. A video becomes DIR/<stem>_overlay.mp4.
     """
     from espnetv2.files import results_folder
+    from espnetv2.inference.options import PredictorOptions
     from espnetv2.inference.sources import open_sources
+    from espnetv2.preprocessing import parse_size
 
     if weights is not None and model == DEFAULT_MODEL:
         raise UserError(
@@ -59,7 +61,9 @@ def predict(
     stream = open_sources(sources)
     if label_ids and stream.count is None:
         raise UserError("--label-ids is for images only: leave it out, or leave out videos and cameras")
-    predictor = _predictor(model, weights, device, size, batch, top_k, weights_dir, backend, accelerate=not no_accelerate)
+    wanted = parse_size(size) if size else None
+    choices = PredictorOptions(model, weights, device, wanted, batch, weights_dir, not no_accelerate, backend, top_k)
+    predictor = choices.make()
     if label_ids:
         _check_label_ids(predictor)
     job = _Job(predictor, stream, out, label_ids=label_ids, quiet=json)
@@ -68,34 +72,6 @@ def predict(
     if json:
         print_json(job.answer())
     return job.finish()
-
-
-def _predictor(
-    model: str,
-    weights: Path | None,
-    device: str,
-    size: str | None,
-    batch: int | None,
-    top_k: int,
-    weights_dir: Path | None,
-    backend: str,
-    *,
-    accelerate: bool,
-) -> Predictor:
-    from espnetv2.inference.predictor import Predictor
-    from espnetv2.preprocessing import parse_size
-
-    return Predictor(
-        model,
-        weights=weights,
-        device=device,
-        size=parse_size(size) if size else None,
-        batch_size=batch,
-        top_k=top_k,
-        weights_dir=weights_dir,
-        accelerate=accelerate,
-        backend=backend,
-    )
 
 
 def _check_label_ids(predictor: Predictor) -> None:

@@ -7,15 +7,15 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from espnetv2.cores import usable_cores
 from espnetv2.data.dataset import Blob, LabelledData, SegmentationData
 from espnetv2.errors import UserError
+from espnetv2.inference.options import PredictorOptions
 from espnetv2.inference.sources import Item, Stream
 from espnetv2.info import ModelInfo
 from espnetv2.metrics import ClassificationMetrics, Metrics, SegmentationMetrics
@@ -28,49 +28,6 @@ OnImage = Callable[[], None]
 IMAGENET_CLASSES = 1000
 _POLL_S = 0.2
 _SYNSET = re.compile(r"n\d{8}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class PredictorOptions:
-    """Arguments of a predictor, with which other processes can create the same one."""
-
-    model: str
-    weights: Path | None = None
-    device: str = "auto"
-    size: tuple[int, int] | None = None
-    batch_size: int | None = None
-    weights_dir: Path | None = None
-    accelerate: bool = True
-    backend: str = "auto"
-    threads: int | None = None
-
-    def info(self) -> ModelInfo:
-        """Description of the predictor's weights.
-
-        Raises:
-            UserError: for the reasons of ``Predictor``.
-        """
-        return self.make().info
-
-    def make(self) -> Predictor:
-        """The predictor; it ranks five classes.
-
-        Raises:
-            UserError: for the reasons of ``Predictor``.
-        """
-        from espnetv2.inference.predictor import Predictor
-
-        return Predictor(
-            self.model,
-            weights=self.weights,
-            device=self.device,
-            size=self.size,
-            batch_size=self.batch_size,
-            weights_dir=self.weights_dir,
-            accelerate=self.accelerate,
-            backend=self.backend,
-            threads=self.threads,
-        )
 
 
 def check_classes(info: ModelInfo, data: LabelledData) -> None:
