@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -45,7 +46,7 @@ def test_the_output_of_a_binding_is_fetched(tmp_path: Path) -> None:
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "negative", values[:1], values[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "negative.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "negative.onnx", providers=["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(tmp_path / "negative.onnx", providers=["CPUExecutionProvider"])
     image = torch.tensor([[1.0, 2.0, 3.0]])
     binding = bound(session, image)
     session.run_with_iobinding(binding)

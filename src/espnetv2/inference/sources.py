@@ -28,7 +28,7 @@ from espnetv2.images import as_rgb, decoding, picture_from_array, read_picture
 from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
 from espnetv2.ownership import is_ours
 
-Source: TypeAlias = str | Path | int | Image.Image | npt.NDArray[np.generic]
+Source: TypeAlias = str | os.PathLike[str] | int | Image.Image | npt.NDArray[np.generic]
 
 TIMEOUT_S = 30
 LONGEST_PATH = 4000
