@@ -32,8 +32,9 @@ def main() -> None:
     preprocessing = last.info.preprocessing
     for other in checkpoints:
         resized = other.info.preprocessing.resized(preprocessing.height, preprocessing.width)
-        if other.spec != last.spec or other.info.classes != last.info.classes or resized != preprocessing:
-            sys.exit(f"{other.path} is of another model, of other classes or for another input than {last.path}")
+        theirs, ours = ((one.spec, one.info.classes, one.info.outputs) for one in (other, last))
+        if theirs != ours or resized != preprocessing:
+            sys.exit(f"{other.path} is of another model, of other classes or outputs, or for another input than {last.path}")
     average = {}
     for name, tensor in last.state_dict.items():
         stacked = torch.stack([checkpoint.state_dict[name] for checkpoint in checkpoints])

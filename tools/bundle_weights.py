@@ -81,7 +81,7 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(network: Network, recipe: Recipe, data: Path) -> dict[str, Any]:
-    split = open_dataset(recipe.dataset, data, recipe.val_split)
+    split = open_dataset(recipe.dataset, data, recipe.val_split, mask_scale=recipe.mask_scale)
     return evaluate(Predictor(network, device="cpu"), split).report()
 
 

@@ -18,13 +18,21 @@ PARTIAL = ".partial-"
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """A path beside ``target`` to write to; it becomes ``target`` at the end of the block, or is removed after an error."""
+def atomic_path(target: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A path beside ``target`` to write to; it becomes ``target`` at the end of the block, or is removed after an error.
+
+    Args:
+        target: the path.
+        durable: wait until the content is on the disk, so that not even a power cut leaves an empty file; for what took hours.
+    """
     partial = target.parent / f"{PARTIAL}{secrets.token_hex(8)}{target.suffix}"
     # Created here and not by the writer, so that another's file is never mistaken for it.
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield partial
+        if durable:
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

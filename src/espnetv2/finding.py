@@ -31,13 +31,14 @@ def files_below(folder: Path) -> list[Path]:
     Hidden files and folders and those of operating systems are skipped: macOS leaves ``._name.jpg`` next to images.
     """
     found: list[Path] = []
-    seen: set[str] = set()
+    # The real folders that each folder is in: a link may point to one of them.
+    inside: dict[Path, frozenset[str]] = {}
     for place, folders, names in os.walk(folder, followlinks=True):
-        # A link may point to a parent folder.
-        seen.add(os.path.realpath(place))
+        here = inside.pop(Path(place), frozenset()) | {os.path.realpath(place)}
         folders[:] = [
-            name for name in folders if is_own_folder(Path(place, name)) and os.path.realpath(Path(place, name)) not in seen
+            name for name in folders if is_own_folder(Path(place, name)) and os.path.realpath(Path(place, name)) not in here
         ]
+        inside |= {Path(place, name): here for name in folders}
         found += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(found)
 

@@ -94,5 +94,5 @@ def test_a_loss_that_is_not_finite_names_its_step() -> None:
     module._watch(torch.tensor(float("nan")))
     module.step = 9
     module._watch(torch.tensor(float("inf")))
-    with pytest.raises(UserError, match="not finite at step 7, epoch 1: lower lr"):
+    with pytest.raises(UserError, match="not finite at step 7, in epoch 2: lower lr"):
         module.check_loss()

@@ -99,6 +99,19 @@ def test_mistakes_name_the_key(changes: list[str], message: str) -> None:
         load_recipe("segmentation", changes)
 
 
+def test_text_is_kept_as_it_was_typed() -> None:
+    found = load_recipe("segmentation", ["train_split=001", "val_split=1e3", "teacher=null"])
+    assert (found.train_split, found.val_split, found.teacher) == ("001", "1e3", None)
+
+
+def test_the_default_of_the_scale_is_of_the_task() -> None:
+    shared = {"epochs": 1, "batch_size": 1, "lr": 1.0, "input_size": "8x8"}
+    assert Recipe.model_validate({"task": "classification", **shared}).augmentation.scale == (0.08, 1)
+    given = Recipe.model_validate({"task": "classification", **shared, "augmentation": {"scale": (0.5, 1), "flip": False}})
+    assert (given.augmentation.scale, given.augmentation.flip) == ((0.5, 1), False)
+    assert Recipe.model_validate({"task": "segmentation", **shared}).augmentation.scale == (0.5, 2)
+
+
 def test_a_split_may_be_named_by_a_number() -> None:
     recipe = load_recipe("segmentation", ["train_split=0", "val_split='1'", "lr=1e-2"])
     assert (recipe.train_split, recipe.val_split, recipe.lr) == ("0", "1", 0.01)

@@ -126,6 +126,35 @@ def test_starting_from_other_weights(shapes: Path, tmp_path: Path, segmentation_
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.parametrize("setting", ["encoder_lr=0", "freeze_batch_norm=all"])
+def test_random_layers_are_not_frozen(shapes: Path, tmp_path: Path, setting: str) -> None:
+    with pytest.raises(UserError, match=f"{setting} keeps what the network starts with, .* give --init"):
+        run_small(shapes, tmp_path / "run", setting)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_warm_up_as_long_as_the_run_is_told(shapes: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    run_small(shapes, tmp_path / "run", "epochs=1", "schedule.warmup_epochs=2", say=said.append)
+    assert [line for line in said if "rises" in line] == [
+        "warning: the learning rate rises during 2 of 1 epochs: lower schedule.warmup_epochs"
+    ]
+
+
+def test_processes_of_a_launcher_that_do_not_train_together(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``torchrun --nproc-per-node 2`` without ``--devices 2``."""
+    for name in ("RANK", "GROUP_RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "0")
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with pytest.raises(UserError, match=r"the launcher started 2 processes, but --devices 1 and --nodes 1 ask for 1"):
+        run_small(shapes, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_batch_larger_than_the_data_set(shapes: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     run_small(shapes, tmp_path / "run", "epochs=1", "batch_size=8", say=lines.append)

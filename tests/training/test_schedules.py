@@ -20,6 +20,11 @@ def test_the_imagenet_schedule_epoch_by_epoch() -> None:
     assert expected[281] == 0.00195
 
 
+def test_a_smaller_base_keeps_its_digits() -> None:
+    for base in (0.01, 1e-4, 1e-7):
+        assert [cyclic(base, epoch) / base for epoch in (0, 1, 299)] == pytest.approx([1, 5, 0.0078125], rel=1e-2)
+
+
 def test_the_hybrid_schedule() -> None:
     found = [hybrid(0.009, epoch, 100) for epoch in range(100)]
     assert found[:7] == [0.009, 0.045, 0.036, 0.027, 0.018, 0.009, 0.045]

@@ -35,5 +35,5 @@ def test_the_mean_of_two_files(tmp_path: Path) -> None:
     for different in files[2:]:
         done = average(*files[:2], different, out=tmp_path / "no.safetensors")
         assert done.returncode == 1
-        assert "0.safetensors is of another model, of other classes or for another input" in done.stderr
+        assert "0.safetensors is of another model, of other classes or outputs, or for another input" in done.stderr
         assert not (tmp_path / "no.safetensors").exists()

@@ -123,7 +123,7 @@ class RunFolder:
         Raises:
             UserError: the disk is full or the folder cannot be written to.
         """
-        with writing(self.path), atomic_path(self.last) as path:
+        with writing(self.path), atomic_path(self.last, durable=True) as path:
             torch.save({**state, INFO_KEY: info.model_dump_json()}, path)
 
     def load(self) -> dict[str, Any]:

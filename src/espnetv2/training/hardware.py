@@ -56,12 +56,19 @@ class Hardware:
                 f"--device {self.device} is one device, but --devices asks for {self.devices}: give only its type, such as cuda"
             )
         there = torch.cuda.device_count() if kind == "cuda" else usable_cores()
-        if self.nodes > 1 and not (SLURMEnvironment.detect() or TorchElasticEnvironment.detect()):
+        if self.nodes > 1 and _launcher() is None:
             raise UserError(
                 f"--nodes {self.nodes}: start the command on every machine with torchrun, or with srun in a SLURM job"
             )
         if self.devices > there:
             raise UserError(f"--devices {self.devices}: this machine has only {there} ({kind})")
+        launcher = _launcher()
+        if launcher is not None and (started := launcher.world_size()) != self.processes:
+            # Each would train alone, and all of them write into the same folder.
+            raise UserError(
+                f"the launcher started {started} processes, but --devices {self.devices} and --nodes {self.nodes} ask for "
+                f"{self.processes}: make them agree"
+            )
         return kind
 
     def check_batch(self, recipe: Recipe) -> None:
@@ -113,11 +120,12 @@ class Hardware:
 
 def process_rank() -> int:
     """This process's rank before Lightning has set anything up."""
-    environment: Any = (
-        SLURMEnvironment()
-        if SLURMEnvironment.detect()
-        else TorchElasticEnvironment()
-        if TorchElasticEnvironment.detect()
-        else None
-    )
-    return int(environment.global_rank()) if environment is not None else int(os.environ.get("LOCAL_RANK", 0))
+    launcher = _launcher()
+    return launcher.global_rank() if launcher is not None else int(os.environ.get("LOCAL_RANK", 0))
+
+
+def _launcher() -> SLURMEnvironment | TorchElasticEnvironment | None:
+    """What started this process as one of several, if anything but this program did."""
+    if SLURMEnvironment.detect():
+        return SLURMEnvironment()
+    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else None

@@ -129,6 +129,22 @@ class TrainingModule(pl.LightningModule):
         if self.recipe.compile:
             self._forward = torch.compile(self._outputs)
 
+    def on_train_start(self) -> None:
+        """Check that all processes begin with the same step.
+
+        Raises:
+            UserError: they do not, because each machine has another run's folder.
+        """
+        if self._share.world > 1:
+            ends = torch.tensor([self.step, -self.step], device=self.device)
+            dist.all_reduce(ends, op=dist.ReduceOp.MAX)
+            most, least = int(ends[0]), -int(ends[1])
+            if most != least:
+                raise UserError(
+                    f"some processes of this run begin after step {least}, others after step {most}: "
+                    "--out must be the same folder on all machines"
+                )
+
     def on_train_epoch_start(self) -> None:
         """Set training mode: Lightning leaves that to the module."""
         self.train()
@@ -164,9 +180,7 @@ class TrainingModule(pl.LightningModule):
             loss = loss + self.recipe.loss.auxiliary * self._mean(self.criterion(auxiliary, target))
         if self.teacher is not None:
             loss = loss + self.recipe.loss.distillation * self._mean(self.teacher.divergence(images, logits, inside))
-        reported = loss.detach()
-        self._watch(reported)
-        self._round.append(reported)
+        self._round.append(loss.detach())
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -180,6 +194,8 @@ class TrainingModule(pl.LightningModule):
         if self._share.world > 1:
             dist.all_reduce(loss)
             loss = loss / self._share.world
+        # The loss of all processes, so that all stop at the same step.
+        self._watch(loss)
         self._round = []
         self.step += 1
         if self.average is not None and self.recipe.ema_decay is not None:
@@ -196,7 +212,8 @@ class TrainingModule(pl.LightningModule):
         """
         if self.bad_step is not None and int(self.bad_step) >= 0:
             raise UserError(
-                f"the loss is not finite at step {int(self.bad_step) + 1}, epoch {int(self.bad_step) // self.steps_per_epoch}: "
+                f"the loss is not finite at step {int(self.bad_step) + 1}, in epoch "
+                f"{int(self.bad_step) // self.steps_per_epoch + 1}: "
                 "lower lr or set schedule.warmup_epochs; the checkpoints saved before are kept"
             )
 

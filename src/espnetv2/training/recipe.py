@@ -22,6 +22,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Range = tuple[Positive, Positive]
+PART_OF_A_PICTURE = (0.08, 1.0)
 
 
 _OTHERWISE_CALLED = {
@@ -87,7 +88,7 @@ class Augmentation(_Part):
     scale: Range = (0.5, 2.0)
     """Segmentation: range of the scaled image's sides relative to the size named by ``scale_of``.
 
-    Classification: range of the cropped area's fraction.
+    Classification: range of the cropped area's fraction, by default 0.08 to 1.
     """
     scale_of: Literal["input", "source"] = "input"
     """Segmentation: at scale 1 the image is stretched to the input size (``input``), or keeps its own size (``source``)."""
@@ -195,6 +196,18 @@ class Recipe(_Part):
             parse_size(str(value))
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_scale_of_its_task(cls, content: object) -> object:
+        if not isinstance(content, dict) or content.get("task") != "classification":
+            return content
+        augmentation = content.get("augmentation", {})
+        return (
+            {**content, "augmentation": {"scale": PART_OF_A_PICTURE, **augmentation}}
+            if isinstance(augmentation, dict)
+            else content
+        )
+
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
         if self.schedule.name == "hybrid" and self.epochs <= 61:
@@ -215,6 +228,13 @@ class Recipe(_Part):
             if low > high:
                 raise ValueError(f"augmentation.{name} goes from {low} to {high}: give the smaller value first")
         return self
+
+    @property
+    def frozen(self) -> str | None:
+        """The setting that keeps a part of the network as it is, if there is one."""
+        if self.encoder_lr == 0:
+            return "encoder_lr=0"
+        return None if self.freeze_batch_norm == "none" else f"freeze_batch_norm={self.freeze_batch_norm}"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -335,8 +355,17 @@ def _apply(content: dict[str, Any], change: str) -> None:
         value = strict_yaml.load(text)
     except yaml.YAMLError as error:
         raise UserError(f'the value "{text}" of {key} is not valid YAML') from error
-    quoted = text.lstrip()[:1] in ("'", '"')
-    place[last] = value if quoted else _number(value)
+    if text.lstrip()[:1] in ("'", '"') or value is None:
+        place[last] = value
+    else:
+        # A split may be called 001.
+        place[last] = text.strip() if _is_text(key.strip()) else _number(value)
+
+
+def _is_text(key: str) -> bool:
+    """Whether a key at the top of a recipe takes any text."""
+    field = Recipe.model_fields.get(key)
+    return field is not None and field.annotation in (str, str | None)
 
 
 def _number(value: object) -> object:

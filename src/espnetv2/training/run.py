@@ -97,16 +97,24 @@ def train(
         if kept["step"] >= recipe.epochs * steps_per_epoch(len(training), recipe):
             say(f"the run in {out} is complete, with all of its {recipe.epochs} epochs")
             return folder.best
+    if init is None and kept is None and (frozen := recipe.frozen):
+        raise UserError(f"{frozen} keeps what the network starts with, which without --init is random: give --init")
+    if recipe.schedule.warmup_epochs > recipe.epochs / 2:
+        say(
+            f"warning: the learning rate rises during {recipe.schedule.warmup_epochs:g} of {recipe.epochs} epochs: "
+            "lower schedule.warmup_epochs"
+        )
     if init is not None and kept is None:
         checkpoint = resolve(init, model=model, weights_dir=weights_dir)
         say(f"starting from {init}: {start_from(network, info, checkpoint)}")
     teacher = load_teacher(recipe, training.labels.classes, weights_dir, kernels=accelerator == "cpu")
     if teacher is not None:
         say(f"distilling from {recipe.teacher} in addition to the labels")
-    with results_folder(out):
+    with results_folder(out) if first else nullcontext():
         # Counting classes takes minutes: that nothing can be written should be known before.
         weights = _class_weights(recipe, training, network.num_classes, say)
-    writable_folder(out)
+    if first:
+        writable_folder(out)
     with folder.alone() if first else nullcontext():
         if first:
             folder.check_unchanged(before)
@@ -117,7 +125,7 @@ def train(
         if kept is not None:
             with folder.restoring():
                 module.restore_networks(kept)
-            say(f"resuming after step {module.step} (epoch {module.epoch} of {recipe.epochs})")
+            say(f"resuming after step {module.step} (in epoch {module.epoch + 1} of {recipe.epochs})")
         elif init is None and (steps := recipe.epochs * module.steps_per_epoch) < FEW_STEPS:
             say(
                 f"{steps} steps from random weights are few: with --init the network starts from trained ones (espnetv2 models)"

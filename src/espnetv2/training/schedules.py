@@ -15,10 +15,12 @@ _HALVED_AT = (51, 101, 131, 161, 191, 221, 251, 281)
 def cyclic(base: float, epoch: int, halved_at: tuple[int, ...] = _HALVED_AT) -> float:
     """The authors' cyclic schedule with warm restarts: the base in epoch 0, then repeatedly from 5 times the base down.
 
-    The base is halved at the epochs ``halved_at``. Paper, section 4.1; rounded to five digits as published.
+    The base is halved at the epochs ``halved_at``. Paper, section 4.1; rounded to five decimals as published, for bases below
+    theirs of 0.1 to as many more as keep their digits.
     """
+    decimals = 4 - min(-1, math.floor(math.log10(base)))
     current = base * 0.5 ** sum(epoch >= start for start in halved_at)
-    return base if epoch == 0 else round(current * (CYCLE - (epoch - 1) % CYCLE), 5)
+    return base if epoch == 0 else round(current * (CYCLE - (epoch - 1) % CYCLE), decimals)
 
 
 def hybrid(base: float, epoch: int, epochs: int) -> float:

@@ -110,7 +110,7 @@ def save_checkpoint(state_dict: Mapping[str, Tensor], info: ModelInfo | None, pa
     if not Path(path).parent.is_dir():
         raise UserError(f'no folder "{Path(path).parent}": create it first')
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state_dict.items()}
-    with atomic_path(Path(path)) as partial:
+    with atomic_path(Path(path), durable=True) as partial:
         # save_file would create a file that only its owner can read.
         partial.write_bytes(save(tensors, metadata={METADATA_KEY: info.model_dump_json()}))
 

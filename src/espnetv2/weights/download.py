@@ -71,7 +71,8 @@ def fetch(entry: WeightEntry, weights_dir: str | Path | None = None) -> Path:
             return path
         if path.parent in _named_folders(weights_dir):
             raise UserError(f"{path} is not the released file ({problem}): delete it, or choose another folder")
-        path.unlink()
+        # Another process may have found it first.
+        path.unlink(missing_ok=True)
     return _download(entry)
 
 
@@ -128,7 +129,10 @@ def _transfer(entry: ReleasedWeights, target: Path) -> None:
 
 def _problem(path: Path, entry: ReleasedWeights) -> str | None:
     """Why this is not the released file, or None."""
-    size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return "removed meanwhile"
     if entry.bytes is not None and size != entry.bytes:
         return f"{size} bytes instead of {entry.bytes}"
     if entry.sha256 is not None:
