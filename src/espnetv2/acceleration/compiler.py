@@ -15,11 +15,12 @@ import subprocess
 from importlib import resources
 from pathlib import Path
 
+from espnetv2.acceleration.sizes import DEFINITIONS
 from espnetv2.errors import UserError
 from espnetv2.files import atomic_path, user_cache
 
 COMPILERS = ("cc", "gcc", "clang")
-_FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
+_FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC", *DEFINITIONS)
 _SECONDS = 120
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnetv2.acceleration import operators
-from espnetv2.acceleration.operators import MOST_CLASSES, usable
+from espnetv2.acceleration.operators import usable
+from espnetv2.acceleration.sizes import MOST_CLASSES
 from espnetv2.labels import IGNORE
 from espnetv2.training.recipe import Loss
 

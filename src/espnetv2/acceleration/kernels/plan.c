@@ -10,7 +10,7 @@
 #include "plane.h"
 
 #define PIXELS 6
-#define ROWS 16
+#define ROWS BAND_ROWS
 #define CHUNK_TILES 8
 
 #include <omp.h>

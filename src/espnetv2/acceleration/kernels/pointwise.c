@@ -4,9 +4,8 @@
  */
 #include "vector.h"
 
-#define HEIGHT 6
+#define HEIGHT PANEL_ROWS
 #define CHUNK 128
-#define PARTS 8
 
 INLINE int whole(int n) { return (n + LANES - 1) / LANES; }
 
@@ -87,7 +86,7 @@ INLINE void outer(const float *x, const float *dy, int rows, float *dw, int w_st
         for (int v = 0; v < vectors; v++) store(dw + (size_t)i * w_step + v * LANES, sum[i][v]);
 }
 
-/* dw is (PARTS = 8, B, in rounded up to six, out rounded up to whole vectors), of zeros: the caller sums over the parts. */
+/* dw is (PARTS, B, in rounded up to whole panels, out rounded up to whole vectors), of zeros: the caller sums over the parts. */
 void espnetv2_pointwise_weights(
     const float *x, const float *dy, float *dw, int64_t m, int blocks, int in, int out, int threads
 ) {

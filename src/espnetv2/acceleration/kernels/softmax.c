@@ -4,7 +4,7 @@
 
 #include "vector.h"
 
-#define MOST 32 /* vectors of classes */
+#define MOST (MOST_CLASSES / LANES) /* vectors of classes */
 #define FEW 256 /* pixels */
 
 /* e^x for x <= 0, to about 2 units in the last place; below -87 the result is 0. */

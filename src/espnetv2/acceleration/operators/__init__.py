@@ -2,12 +2,11 @@
 
 from espnetv2.acceleration.operators.calling import is_traced, rows, usable
 from espnetv2.acceleration.operators.convolutions import depthwise_merge, depthwise_pyramid, pointwise
-from espnetv2.acceleration.operators.losses import MOST_CLASSES, cross_entropy, soft_overlap
+from espnetv2.acceleration.operators.losses import cross_entropy, soft_overlap
 from espnetv2.acceleration.operators.normalisation import activation, moments, norm_act
 from espnetv2.acceleration.operators.scales import resize, stages
 
 __all__ = [
-    "MOST_CLASSES",
     "activation",
     "cross_entropy",
     "depthwise_merge",

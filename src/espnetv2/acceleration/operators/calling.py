@@ -11,8 +11,6 @@ from torch import Tensor
 
 from espnetv2.acceleration.compiler import kernels, vector_lanes
 
-PARTS = 8
-"""Partial sums that are added at the end: their number determines the rounding, so it must not depend on the threads."""
 _MOST = 2**31 - 1
 
 

@@ -12,9 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from espnetv2.acceleration.blocks import dense_blocks
 from espnetv2.acceleration.compiler import vector_lanes
-from espnetv2.acceleration.operators.calling import PARTS, call, new, pixels, rows, taps, whole
-
-_ROW_PANEL = 6
+from espnetv2.acceleration.operators.calling import call, new, pixels, rows, taps, whole
+from espnetv2.acceleration.sizes import PANEL_ROWS, PARTS
 
 
 def depthwise_pyramid(x: Tensor, weights: Sequence[Tensor], dilations: Sequence[int], stride: int) -> Tensor:
@@ -125,7 +124,7 @@ class _Pointwise(torch.autograd.Function):
             dx = new(x, x.shape)
             _product(grad, dense, dx)
         outs, ins = dense.shape[1], dense.shape[2]
-        sums = x.new_zeros(PARTS, blocks, -(-ins // _ROW_PANEL) * _ROW_PANEL, whole(outs))
+        sums = x.new_zeros(PARTS, blocks, -(-ins // PANEL_ROWS) * PANEL_ROWS, whole(outs))
         call("espnetv2_pointwise_weights", x, grad, sums, ctypes.c_int64(rows(x)), blocks, ins, outs)
         total = sums.sum(0)[:, :ins, :outs].transpose(1, 2)
         merged = ctx.groups // blocks

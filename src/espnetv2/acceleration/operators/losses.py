@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from espnetv2.acceleration.operators.calling import PARTS, call, new, pixels, rows
-
-MOST_CLASSES = 256
+from espnetv2.acceleration.operators.calling import call, new, pixels, rows
+from espnetv2.acceleration.sizes import PARTS
 
 
 def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:

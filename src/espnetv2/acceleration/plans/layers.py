@@ -12,9 +12,8 @@ from espnetv2.acceleration.compiler import vector_lanes
 from espnetv2.acceleration.plans.draft import Draft
 from espnetv2.acceleration.plans.packing import Exact, Floats, affine, blocked, exact, folded_flat, in_panels
 from espnetv2.acceleration.plans.plan import Map
+from espnetv2.acceleration.sizes import BAND_ROWS
 from espnetv2.models.layers import ConvBNAct
-
-_ROWS = 16
 
 
 def convolution(draft: Draft, layer: ConvBNAct, x: Map) -> Map:
@@ -55,7 +54,7 @@ def convolution(draft: Draft, layer: ConvBNAct, x: Map) -> Map:
         shift=draft.lanes((layer, "shift"), shift, out),
         slope=draft.slope(layer.act, out),
     )
-    draft.need(x_per * (_ROWS + 2) * (x.width + 2))
+    draft.need(x_per * (BAND_ROWS + 2) * (x.width + 2))
     return out
 
 
@@ -133,7 +132,7 @@ def pyramid(draft: Draft, key: nn.Module, x: Map, branches: Sequence[nn.Conv2d],
         slope=draft.slope(act, out),
     )
     pad = max(dilations)
-    rows = (min(_ROWS, out.height) - 1) * stride + 1 + 2 * pad
+    rows = (min(BAND_ROWS, out.height) - 1) * stride + 1 + 2 * pad
     draft.need(out.width + rows * (x.width + 2 * pad))
     return out
 
