@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from espnetv2.data.dataset import ClassificationData, LabelledData, SegmentationData
+from espnetv2.data.dataset import ClassificationData, LabelledData, SegmentationData, spread
 from espnetv2.data.interpolation import is_interpolated
 from espnetv2.drawing import at_width, blend, with_legend
 from espnetv2.errors import UserError
@@ -94,7 +94,7 @@ def check_split(data: LabelledData, *, quick: bool = False, on_image: OnImage = 
     """
     report = Report(data.layout, data.split, len(data))
     count = len(data)
-    chosen = sorted({round(i) for i in np.linspace(0, count - 1, min(count, QUICK_SAMPLES))}) if quick else range(count)
+    chosen = spread(QUICK_SAMPLES, count) if quick else range(count)
     classes = len(data.labels.classes)
     totals = np.zeros(256, np.int64)
     unknown: dict[Any, list[str]] = {}
@@ -199,7 +199,7 @@ def contact_sheet(data: LabelledData, count: int = 12, width: int = 320) -> Imag
         UserError: no image can be decoded.
     """
     tiles: list[Image.Image] = []
-    for index in sorted({round(i) for i in np.linspace(0, len(data) - 1, min(count, len(data)))}):
+    for index in spread(count, len(data)):
         with suppress(UserError):
             tiles.append(_tile(data, index, width))
     if not tiles:

@@ -141,6 +141,11 @@ class ClassificationData:
 LabelledData = SegmentationData | ClassificationData
 
 
+def spread(count: int, total: int) -> list[int]:
+    """At most ``count`` of the indices below ``total``, evenly spread from the first to the last."""
+    return sorted({round(index) for index in np.linspace(0, total - 1, min(count, total))})
+
+
 def fingerprint(*splits: LabelledData) -> str:
     """A hash of the file names of the splits' images, independent of where their folder is."""
     found = hashlib.sha256()

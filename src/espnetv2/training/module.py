@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -104,6 +105,17 @@ class TrainingModule(pl.LightningModule):
     def evaluated(self) -> Network:
         """The network that is validated and saved: the average, if there is one."""
         return self.model if self.average is None else self.average
+
+    @contextmanager
+    def evaluating(self) -> Iterator[Network]:
+        """The network that is validated, in evaluation mode for the block."""
+        network = self.evaluated
+        was_training = network.training
+        try:
+            yield network.eval()
+        finally:
+            network.train(was_training)
+            self.train(self.training)
 
     @property
     def rate(self) -> float:
@@ -250,28 +262,24 @@ class TrainingModule(pl.LightningModule):
         Raises:
             UserError: an image or label cannot be decoded.
         """
-        network = self.evaluated
-        was_training = network.training
-        network.eval()
         metrics = self._new_metrics()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         if self._val_loader is None:
             self._val_loader = validation_loader(self._val_data, self.recipe, self._share, pin=self._pin)
-        for batch in self._val_loader:
-            if isinstance(batch, UserError):
-                raise batch
-            images, targets = batch[0].to(self.device, self._precision), batch[1]
-            with self.trainer.precision_plugin.forward_context():
-                logits = network(images)
-            for scores, target in zip(logits, targets, strict=True):
-                parts = self._count(metrics, scores, target)
-                sums += torch.stack([parts.total.double(), parts.weight.double()])
-            on_batch()
+        with self.evaluating() as network:
+            for batch in self._val_loader:
+                if isinstance(batch, UserError):
+                    raise batch
+                images, targets = batch[0].to(self.device, self._precision), batch[1]
+                with self.trainer.precision_plugin.forward_context():
+                    logits = network(images)
+                for scores, target in zip(logits, targets, strict=True):
+                    parts = self._count(metrics, scores, target)
+                    sums += torch.stack([parts.total.double(), parts.weight.double()])
+                on_batch()
         if self._share.world > 1:
             dist.all_reduce(sums)
             _reduce_metrics(metrics, self.device)
-        network.train(was_training)
-        self.train(self.training)
         total, weight = sums.tolist()
         return total / max(weight, 1e-12), metrics
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from espnetv2.data.dataset import LabelledData, SegmentationData
+from espnetv2.data.dataset import LabelledData, SegmentationData, spread
 from espnetv2.drawing import at_width, blend, with_caption, with_legend
 from espnetv2.figures import new_figure, save_figure
 from espnetv2.files import atomic_path
@@ -52,17 +52,13 @@ def plot_curves(rows: list[Row], metric: str, path: Path) -> None:
 @torch.no_grad()
 def draw_samples(module: TrainingModule, data: LabelledData, info: ModelInfo, path: Path) -> None:
     """A few validation images with their predictions, and for segmentation their labels; JPEG."""
-    network = module.evaluated
-    was_training = network.training
-    network.eval()
     tiles = []
-    for index in sorted({round(i) for i in np.linspace(0, len(data) - 1, min(SAMPLES, len(data)))}):
-        blob = data.pairs[index][0] if isinstance(data, SegmentationData) else data.items[index][0]
-        picture = blob.picture()
-        inputs = torch.from_numpy(info.preprocessing(picture))[None].to(module.device, next(network.parameters()).dtype)
-        tiles.append(_row(data, index, picture, network(inputs)[0].float(), info))
-    network.train(was_training)
-    module.train(module.training)
+    with module.evaluating() as network:
+        for index in spread(SAMPLES, len(data)):
+            blob = data.pairs[index][0] if isinstance(data, SegmentationData) else data.items[index][0]
+            picture = blob.picture()
+            inputs = torch.from_numpy(info.preprocessing(picture))[None].to(module.device, next(network.parameters()).dtype)
+            tiles.append(_row(data, index, picture, network(inputs)[0].float(), info))
     sheet = Image.new("RGB", (max(tile.width for tile in tiles), sum(tile.height for tile in tiles)), "white")
     top = 0
     for tile in tiles:
