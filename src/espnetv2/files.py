@@ -61,7 +61,7 @@ def writable_folder(folder: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise UserError(f'cannot write to the folder "{folder}" ({error.strerror}): choose another') from error
+        raise _unwritable(folder, f" ({error.strerror})") from error
     return path
 
 
@@ -75,10 +75,14 @@ def create_folder(folder: str | Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f'cannot write to the folder "{folder}": it is a file, or below one: choose another') from error
+        raise _unwritable(folder, ": it is a file, or below one") from error
     except OSError as error:
-        raise UserError(f'cannot write to the folder "{folder}" ({error.strerror}): choose another') from error
+        raise _unwritable(folder, f" ({error.strerror})") from error
     return path
+
+
+def _unwritable(folder: str | Path, reason: str) -> UserError:
+    return UserError(f'cannot write to the folder "{folder}"{reason}: choose another')
 
 
 @contextmanager

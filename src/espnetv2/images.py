@@ -52,6 +52,11 @@ def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
     Raises:
         UserError: it is empty, damaged, truncated, not an image, has pixels of 32 bits, or more than 500 million of them.
     """
+    return read_turned_picture(source, name)[0]
+
+
+def read_turned_picture(source: str | Path | bytes, name: str | None = None) -> tuple[Image.Image, Image.Transpose | None]:
+    """``read_picture``, and how the EXIF orientation rotated or flipped the image (None: not at all)."""
     label = name or (str(source) if not isinstance(source, bytes) else "the data")
     if isinstance(source, bytes):
         content = source
@@ -63,7 +68,8 @@ def read_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
     if not content:
         raise UserError(f"{label}: the file is empty")
     with decoding(label), open_picture(content) as picture:
-        return as_rgb(picture)
+        turned, turn = upright(picture)
+        return _converted(turned, picture.format), turn
 
 
 @contextmanager
@@ -95,8 +101,10 @@ def as_rgb(picture: Image.Image) -> Image.Image:
     Raises:
         UndefinedRangeError: the pixels are 32-bit integers or floating-point.
     """
-    source_format = picture.format
-    picture = upright(picture)
+    return _converted(upright(picture)[0], picture.format)
+
+
+def _converted(picture: Image.Image, source_format: str | None) -> Image.Image:
     if picture.mode == "F" or (picture.mode == "I" and source_format not in _16_BIT_AS_32):
         kind = "floating-point" if picture.mode == "F" else "signed or 32-bit integer"
         raise UndefinedRangeError(f"{kind} pixels have no defined range: scale them and save the image with 8 or 16 bits")
@@ -109,26 +117,15 @@ def as_rgb(picture: Image.Image) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """A copy, rotated and flipped by the EXIF orientation if it can be read."""
+def upright(picture: Image.Image) -> tuple[Image.Image, Image.Transpose | None]:
+    """A copy, rotated or flipped by the EXIF orientation if it can be read, and how (None: not at all)."""
     # Pillow turns TIFF images itself when it decodes them, and then says no more that they are turned.
     picture.load()
-    how = _turn(picture)
-    return picture.copy() if how is None else picture.transpose(how)
-
-
-def turn(content: bytes) -> Image.Transpose | None:
-    """How an image file is rotated or flipped by its EXIF orientation; None if not, or if that cannot be read."""
-    with suppress(Exception):
-        return _turn(open_picture(content))
-    return None
-
-
-def _turn(picture: Image.Image) -> Image.Transpose | None:
     # Pillow's own exif_transpose also rewrites the EXIF data, which fails for invalid entries of some cameras.
+    how = None
     with suppress(Exception):
-        return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
-    return None
+        how = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    return (picture.copy() if how is None else picture.transpose(how)), how
 
 
 def picture_from_array(array: npt.NDArray[np.generic]) -> Image.Image:

@@ -19,6 +19,7 @@ from espnetv2.acceleration.operators import is_traced
 from espnetv2.acceleration.plans.networks import build_plan, outputs
 from espnetv2.acceleration.plans.packing import Packed
 from espnetv2.acceleration.plans.plan import Plan
+from espnetv2.acceleration.sizes import MOST_VALUES
 from espnetv2.acceleration.structure import change, with_usual_layers
 from espnetv2.errors import UserError
 from espnetv2.models.classification import ClassificationModel
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 Output = Literal["logits", "classes"]
 _Prepared = tuple[Packed, "OrderedDict[tuple[int, int, int], Plan]"]
 _PLANS_KEPT = 8
-_MOST = 2**31 - 1
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ def _takes(image: Tensor) -> bool:
         image.device.type in ("cpu", "cuda")
         and image.ndim == 4
         and image.shape[1] == 3
-        and 0 < image.numel() <= _MOST
+        and 0 < image.numel() <= MOST_VALUES
         and not (image.requires_grad and torch.is_grad_enabled())
         and not torch.is_autocast_enabled(image.device.type)
         and not is_traced()

@@ -1,4 +1,4 @@
-"""Sizes that the kernels and what calls them agree on: the compiler is given these."""
+"""Sizes that the kernels and what calls them agree on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ PARTS = 8
 """Partial sums that are added at the end: their number determines the rounding, so it must not depend on the threads."""
 MOST_CLASSES = 256
 """Classes of the losses, which hold those of a pixel at a time."""
+MOST_VALUES = 2**31 - 1
+"""Values of a tensor: the kernels count them in 32 bits."""
 
 DEFINITIONS = tuple(
     f"-D{name}={value}"
@@ -20,4 +22,4 @@ DEFINITIONS = tuple(
         ("MOST_CLASSES", MOST_CLASSES),
     )
 )
-"""For the compiler's command line."""
+"""Those that the compiler is given, for its command line."""

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from espnetv2.data.dataset import ClassificationData, LabelledData, SegmentationData, spread
+from espnetv2.data.dataset import Blob, ClassificationData, LabelledData, SegmentationData, spread
 from espnetv2.data.interpolation import is_interpolated
 from espnetv2.drawing import at_width, blend, with_legend
 from espnetv2.errors import UserError
-from espnetv2.images import read_picture, turn
+from espnetv2.images import read_turned_picture
 from espnetv2.labels import CAMVID, IGNORE, VOC, Colour, distinct_palette
 
 SHOWN_FILES = 5
@@ -231,7 +231,7 @@ def _look_at_picture(data: ClassificationData, index: int) -> _Finding:
     blob, _ = data.items[index]
     finding = _Finding(blob.name)
     try:
-        _look_at_file(finding, blob.read())
+        _look_at_file(finding, blob)
     except UserError as error:
         finding.error = str(error)
     return finding
@@ -241,10 +241,9 @@ def _look_at_mask(data: SegmentationData, index: int) -> _Finding:
     image, mask = data.pairs[index]
     finding = _Finding(image.name, mask.name)
     try:
-        content, drawn = image.read(), mask.read()
-        size = _look_at_file(finding, content)
-        found = data.codec.inspect(drawn, mask.name)
-        finding.turned = turn(content) != turn(drawn)
+        size, turn = _look_at_file(finding, image)
+        found = data.codec.inspect(mask.read(), mask.name)
+        finding.turned = turn != found.turn
         finding.unknown, finding.transparent = frozenset(found.unknown), found.is_transparent()
         palette = found.palette()
         finding.interpolated = None if found.by_colour else is_interpolated(found.classes)
@@ -260,10 +259,11 @@ def _look_at_mask(data: SegmentationData, index: int) -> _Finding:
     return finding
 
 
-def _look_at_file(finding: _Finding, content: bytes) -> tuple[int, int]:
-    finding.size = read_picture(content, finding.name).size
-    finding.digest = hashlib.sha256(content).digest()
-    return finding.size
+def _look_at_file(finding: _Finding, image: Blob) -> tuple[tuple[int, int], Image.Transpose | None]:
+    content = image.read()
+    picture, turn = read_turned_picture(content, image.name)
+    finding.size, finding.digest = picture.size, hashlib.sha256(content).digest()
+    return picture.size, turn
 
 
 def _unknown_values(data: SegmentationData, unknown: dict[Any, list[str]]) -> str:

@@ -38,12 +38,14 @@ class Inspection:
         classes: class of every pixel (H, W).
         unknown: values that are no classes; such pixels have 255.
         stored: the mask as it is in the file, upright.
+        turn: how its EXIF orientation rotated or flipped it; None if not.
         by_colour: whether its colours were read, and not its values.
     """
 
     classes: npt.NDArray[np.uint8]
     unknown: set[int] | set[Colour]
     stored: Image.Image
+    turn: Image.Transpose | None
     by_colour: bool
 
     def palette(self) -> tuple[Colour, ...]:
@@ -90,7 +92,8 @@ class MaskCodec:
         """
         with decoding(name, damaged=_NO_MASK, unknown=_NO_MASK), open_picture(content) as opened:
             lossy = opened.format in _LOSSY
-            stored = mask = upright(opened)
+            stored, turn = upright(opened)
+            mask = stored
             if mask.mode in ("LA", "La", "PA"):
                 mask = mask.getchannel(0)
             kinds = _COLOUR_MODES if self.colours is None else _COLOUR_MODES | _GREY_MODES
@@ -107,7 +110,7 @@ class MaskCodec:
             raise
         if unknown and lossy:
             raise UserError(_altered(name))
-        return Inspection(classes, unknown, stored, colourful)
+        return Inspection(classes, unknown, stored, turn, colourful)
 
     def advice(self, unknown: set[int] | set[Colour]) -> str:
         """What probably went wrong, given the unknown values."""

@@ -19,12 +19,12 @@ from torch.library import custom_op
 
 from espnetv2.acceleration.gpu import reference
 from espnetv2.acceleration.gpu.layout import dense, laid_out_as, layout, new
+from espnetv2.acceleration.sizes import MOST_VALUES
 
 if TYPE_CHECKING:
     from torch._library.custom_ops import CustomOpDef
 
 KERNEL_TYPES = (torch.float32, torch.float16, torch.bfloat16)
-_MOST = 2**31 - 1
 Shape = tuple[int, ...]
 
 
@@ -38,7 +38,11 @@ def usable(x: Tensor, result: Shape) -> bool:
     """Whether the kernels support ``x`` and a result of that shape: they count elements in 32 bits."""
     values = math.prod(result)
     return (
-        x.device.type == "cuda" and has_triton() and x.dtype in KERNEL_TYPES and 0 < values <= _MOST and 0 < x.numel() <= _MOST
+        x.device.type == "cuda"
+        and has_triton()
+        and x.dtype in KERNEL_TYPES
+        and 0 < values <= MOST_VALUES
+        and 0 < x.numel() <= MOST_VALUES
     )
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from espnetv2.acceleration.compiler import kernels, vector_lanes
-
-_MOST = 2**31 - 1
+from espnetv2.acceleration.sizes import MOST_VALUES
 
 
 def is_traced() -> bool:
@@ -35,7 +34,7 @@ def usable(*tensors: Tensor) -> bool:
     return all(
         t.device.type == "cpu"
         and t.dtype == torch.float32
-        and 0 < t.numel() <= _MOST
+        and 0 < t.numel() <= MOST_VALUES
         and type(t) in (Tensor, torch.nn.Parameter)
         for t in tensors
     )
