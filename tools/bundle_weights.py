@@ -1,7 +1,8 @@
 r"""Make weights that the package carries out of a finished training run, and write their model card.
 
-    python tools/bundle_weights.py RUN --tag camvid --dataset camvid --data ../shared/camvid --start random --hours 1.5 \
-        --machine "one core of an x86-64 CPU, torch 2.14.1" --notes notes.md
+    python tools/bundle_weights.py RUN --tag camvid --dataset camvid --data ../shared/camvid --start NAME.cityscapes_1024x512 \
+        --earlier-datasets cityscapes imagenet1k --hours 1.5 --machine "one core of an x86-64 CPU, torch 2.14.1" \
+        --notes notes.md
 
 The best weights of the run are cast to float16, measured again on the validation split, and refused if that costs more than
 0.1 points. The command prints the row for ``src/espnetv2/weights/catalogue.yaml``.
@@ -47,8 +48,16 @@ def main() -> None:
     recipe = Recipe.model_validate(best.info.recipe)
     dataset = options.dataset
     info = best.info.model_copy(update={"tag": options.tag, "dataset": dataset, "source": "trained by this project"})
+    command = _command(info, recipe, options)
     halved = {name: t.half() if t.is_floating_point() else t for name, t in best.state_dict.items()}
-    entry = BundledWeights(model=info.model, tag=options.tag, dataset=dataset, size=recipe.input_size, metrics={})
+    row = {
+        "model": info.model,
+        "tag": options.tag,
+        "dataset": dataset,
+        "earlier_datasets": options.earlier_datasets,
+        "size": recipe.input_size,
+    }
+    entry = BundledWeights(**row, metrics={})
     network = load_model(best)
     full = _measure(network, recipe, options.data)
     network.load_state_dict(halved)
@@ -62,9 +71,8 @@ def main() -> None:
     bundled_folder().mkdir(exist_ok=True)
     save_checkpoint(halved, info.model_copy(update={"metrics": metrics, "licence": entry.licence}), entry.path)
     CARDS.mkdir(exist_ok=True)
-    (CARDS / f"{entry.name}.md").write_text(_card(entry, info, recipe, full, report, options), "utf-8")
-    row = {"model": entry.model, "tag": entry.tag, "dataset": dataset, "size": entry.size, "metrics": metrics}
-    print(yaml.safe_dump([row], sort_keys=False))
+    (CARDS / f"{entry.name}.md").write_text(_card(entry, info, recipe, command, full, report, options), "utf-8")
+    print(yaml.safe_dump([row | {"metrics": metrics}], sort_keys=False))
 
 
 def _options() -> argparse.Namespace:
@@ -74,6 +82,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dataset", required=True, choices=sorted(DATASETS))
     parser.add_argument("--data", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--start", required=True, help="what training started from: random, or a name given to --init")
+    parser.add_argument(
+        "--earlier-datasets", nargs="*", default=[], help="data that the start or the teachers were trained on, if others"
+    )
     parser.add_argument("--hours", type=float, required=True, help="how long training took")
     parser.add_argument("--machine", required=True, help="what it ran on, such as: one core of an x86-64 CPU, torch 2.14.1")
     parser.add_argument("--notes", type=Path, help="Markdown of what is known to fail")
@@ -102,6 +113,7 @@ def _card(
     entry: BundledWeights,
     info: ModelInfo,
     recipe: Recipe,
+    command: str,
     full: dict[str, Any],
     report: dict[str, Any],
     options: argparse.Namespace,
@@ -122,7 +134,7 @@ def _card(
 | data | {DATASETS[entry.dataset]} |
 | licence | {entry.licence} |
 | started from | {options.start} |
-| command | `{_command(info, recipe, options)}` |
+| command | `{command}` |
 | seed | {recipe.seed} |
 | trained | {done} of {recipe.epochs} epochs in about {options.hours:g} h on {options.machine}; best in epoch {best} |
 | input | {entry.size}, {info.preprocessing.fit}{_shrinking(info)} |

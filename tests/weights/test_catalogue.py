@@ -107,7 +107,7 @@ def test_what_is_bundled_is_carried_and_says_the_same_of_itself() -> None:
         assert info.licence == entry.licence
         assert info.recipe is not None
         assert entry.size == f"{info.preprocessing.width}x{info.preprocessing.height}"
-        assert (CARDS / f"{entry.name}.md").is_file()
+        assert f"| licence | {entry.licence} |" in (CARDS / f"{entry.name}.md").read_text("utf-8")
         content = entry.path.read_bytes()
         assert sha1(b"blob %d\0" % len(content) + content).hexdigest() not in official
 

@@ -23,12 +23,12 @@ HOST = "https://raw.githubusercontent.com"
 # normalisation; with values from 0 to 1 that is this mean and a standard deviation left at its 8-bit scale.
 _PSP_MEAN = (72.3923111 / 255, 82.90893555 / 255, 73.15840149 / 255)
 _PSP_STD = (45.3192215, 46.15289307, 44.91483307)
-_DATA_TERMS = {
-    "imagenet1k": "ImageNet's terms (research)",
-    "cityscapes": "Cityscapes' terms (research)",
-    "voc": "PASCAL VOC's terms",
-    "camvid": "CamVid's terms (research)",
-    "imagenette": "ImageNet's terms (research)",
+_DATA_WITH_TERMS = {
+    "imagenet1k": "ImageNet (research)",
+    "cityscapes": "Cityscapes (research)",
+    "voc": "PASCAL VOC",
+    "camvid": "CamVid (research)",
+    "imagenette": "ImageNet (research)",
 }
 
 
@@ -41,6 +41,7 @@ class Source(BaseModel):
     commit: str
     folder: str
     preprocessing: Literal["imagenet", "imagenet_crop", "psp"]
+    earlier_datasets: tuple[str, ...] = ()
 
 
 class WeightEntry(BaseModel):
@@ -51,6 +52,8 @@ class WeightEntry(BaseModel):
     model: str
     tag: str
     dataset: str
+    earlier_datasets: tuple[str, ...] = ()
+    """Others, on which the weights that training started from, or its teachers, were trained."""
     size: str
     """Input size, WIDTHxHEIGHT."""
     metrics: dict[str, float]
@@ -63,8 +66,8 @@ class WeightEntry(BaseModel):
 
     @property
     def licence(self) -> str:
-        """Licence of the weights, and the terms of their training data."""
-        return f"MIT; {_DATA_TERMS[self.dataset]}"
+        """Licence of the weights, and the training data whose terms apply besides."""
+        return f"MIT; terms of {', '.join(_DATA_WITH_TERMS[name] for name in (self.dataset, *self.earlier_datasets))}"
 
     @property
     def origin(self) -> str:
@@ -135,7 +138,10 @@ def catalogue() -> dict[str, WeightEntry]:
     """Every entry by its name ``model.tag``, a model's default first."""
     data = yaml.safe_load(resources.files("espnetv2.weights").joinpath("catalogue.yaml").read_text("utf-8"))
     sources = {key: Source(**source) for key, source in data["sources"].items()}
-    entries: list[WeightEntry] = [ReleasedWeights(**{**row, "source": sources[row["source"]]}) for row in data["released"]]
+    entries: list[WeightEntry] = []
+    for row in data["released"]:
+        source = sources[row["source"]]
+        entries.append(ReleasedWeights(**{**row, "source": source, "earlier_datasets": source.earlier_datasets}))
     entries += [BundledWeights(**row) for row in data["bundled"]]
     return {entry.name: entry for entry in entries}
 
