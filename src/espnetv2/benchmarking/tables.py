@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rich.table import Table
-from rich.text import Text
+from rich.table import Column
 
 from espnetv2.benchmarking.report import Check, Refusal, Report, Row
 
@@ -43,6 +42,11 @@ SPEED = (
     _Column("mJ/image", lambda row: _figures(1e3 * row.energy.joules_per_image) if row.energy else None),
     _Column("W", lambda row: _figures(row.energy.watts) if row.energy else None),
 )
+SPARE = (
+    *("working, MB", "spread", "p95, ms", "W", "mJ/image", "GPU, MB", "peak, MB", "images/s"),
+    *("linear, M", "published", "weights, MB"),
+)
+"""Titles of columns that a narrow terminal need not show, the least important first."""
 LEGEND = (
     "MACs: multiply-accumulates of the convolutions, as in the published tables; those of linear layers are listed separately. "
     "Weights: size in float32, or of the exported file.",
@@ -84,9 +88,15 @@ def refusal_line(refusal: Refusal) -> str:
     return f"not measured: {subject}: {refusal.reason}"
 
 
-def tables(report: Report) -> list[Table]:
-    """Cost and speed for a terminal."""
-    return [_table(columns, rows) for columns, rows in _parts(report)]
+def tables(report: Report) -> list[tuple[list[Column], list[list[str]]]]:
+    """Cost and speed for a terminal: columns, and the cells of every row."""
+    return [
+        (
+            [Column(column.title, justify="right" if column.right else "left") for column in columns],
+            [[column.cell(row) or "" for column in columns] for row in rows],
+        )
+        for columns, rows in _parts(report)
+    ]
 
 
 def markdown(report: Report) -> str:
@@ -109,15 +119,6 @@ def _parts(report: Report) -> list[tuple[list[_Column], list[Row]]]:
     parts = (COST, networks), (SPEED, list(report.rows))
     shown = [([column for column in columns if any(column.cell(row) for row in rows)], rows) for columns, rows in parts]
     return [(columns, rows) for columns, rows in shown if rows]
-
-
-def _table(columns: list[_Column], rows: list[Row]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(column.cell(row) or "") for column in columns))
-    return table
 
 
 def _check_line(check: Check) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from espnetv2.cli import options
-from espnetv2.cli.output import print_json, progress_bar, stderr, stdout
+from espnetv2.cli.output import print_json, print_table, progress_bar, stderr, stdout
 from espnetv2.errors import UserError
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ def _print(report: Report, *, json: bool, markdown: bool) -> None:
         console = stdout(wide=True)
         for line in tables.head(report):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-        for table in tables.tables(report):
+        for columns, rows in tables.tables(report):
             console.print()
-            console.print(table)
+            print_table(columns, rows, tables.SPARE)
         console.print()
         for line in tables.foot(report):
             console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -5,14 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from espnetv2.cli import options
-from espnetv2.cli.output import print_json, stdout
+from espnetv2.cli.output import print_json, print_table, stdout
 
 if TYPE_CHECKING:
     from espnetv2.models.registry import ModelSpec
     from espnetv2.weights.catalogue import WeightEntry
 
-FULL_WIDTH = 125
 COLUMNS = ("model", "weights", "metric", "parameters", "MACs", "input", "on disk", "published", "licence")
+SPARE = ("published", "licence", "on disk", "MACs", "parameters", "input")
+NOTES = {
+    "MACs": "MACs: multiply-accumulates of the convolutions, at 224x224 (classification) or 1024x512 (segmentation).",
+    "published": "Published: parameters of the authors' network, which includes some that are never trained.",
+    "metric": "Metrics are in percent, on the data set's validation images: top-1/top-5, or mean IoU. They are the published "
+    "ones for released weights, and this project's own measurements (docs/results.md) for those in this package; "
+    "cityscapes_256 was measured on images of 256x256 pixels, and is not comparable with the other Cityscapes weights.",
+    "licence": "The licence is that of the weights; the training data has terms of its own, for ImageNet, Cityscapes and "
+    "CamVid research only (docs/weights.md).",
+}
 
 
 def models(weights_dir: options.WeightsDir = None, json: options.Json = False) -> None:
@@ -56,15 +65,11 @@ def _weight_row(entry: WeightEntry, local: bool) -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
+    from rich.table import Column
 
-    console = stdout(wide=True)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    # A narrow terminal shows the first columns in full rather than all of them truncated.
-    shown = COLUMNS if console.width >= FULL_WIDTH else COLUMNS[:5]
-    for name in shown:
-        right = name in ("parameters", "MACs", "published", "input")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    numbers = ("parameters", "MACs", "published", "input")
+    columns = [Column(name, justify="right" if name in numbers else "left") for name in COLUMNS]
+    lines = []
     for row in rows:
         model = {
             "model": row["model"],
@@ -74,18 +79,13 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         }
         for weights in row["weights"] or [None]:
             cells = model | _weight_cells(weights)
-            table.add_row(*(cells.get(name, "") for name in shown))
+            lines.append([cells.get(name, "") for name in COLUMNS])
             model = {}
-    console.print(table)
-    console.print(
-        "\nMACs: multiply-accumulates of the convolutions, at 224x224 (classification) or 1024x512 (segmentation).\n"
-        "Published: parameters of the authors' network, which includes some that are never trained.\n"
-        "Metrics are in percent, on the data set's validation images: top-1/top-5, or mean IoU. They are the published ones\n"
-        "for released weights, and this project's own measurements (docs/results.md) for those in this package;\n"
-        "cityscapes_256 was measured on images of 256x256 pixels, and is not comparable with the other Cityscapes weights.\n"
-        "The licence is that of the weights; the training data has terms of its own, for ImageNet, Cityscapes and CamVid\n"
-        "research only (docs/weights.md). Refer to weights as MODEL.WEIGHTS."
-    )
+    shown = print_table(columns, lines, SPARE)
+    console = stdout(wide=True)
+    console.print()
+    for note in [text for name, text in NOTES.items() if name in shown] + ["Refer to weights as MODEL.WEIGHTS."]:
+        console.print(note, markup=False, highlight=False)
 
 
 def _weight_cells(weights: dict[str, Any] | None) -> dict[str, str]:
