@@ -77,6 +77,8 @@ def validation_message(error: ValidationError, known: Iterable[str]) -> str:
     if problem["type"] == "extra_forbidden":
         return f'unknown key "{where}": {nearest(str(problem["loc"][-1]), known)}'
     reason = re.sub(r"a valid dictionary or instance of \w+", "keys with values", problem["msg"].removeprefix("Value error, "))
+    if problem["type"] == "tuple_type":
+        reason = "must be a list, such as [0.5, 1.5]"
     reason = reason[:1].lower() + reason[1:]
     if not where:
         # An error about several keys together names them itself.

@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, *, extra: str = "train") -> Figure:
     """An empty figure of a size in inches, without a window.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        extra: the one of this package that brings matplotlib for such plots.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -24,7 +29,7 @@ def new_figure(width: float, height: float) -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingPackageError("matplotlib", "train", "drawing a plot") from error
+        raise MissingPackageError("matplotlib", extra, "drawing a plot") from error
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

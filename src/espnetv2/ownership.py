@@ -54,6 +54,11 @@ def is_ours(path: Path) -> bool:
     return False
 
 
+def is_result(path: Path) -> bool:
+    """Whether a prediction wrote the file. The name is looked at first, since opening many files takes time."""
+    return (path.suffix in (".png", ".json") or path.stem.endswith("_overlay")) and is_ours(path)
+
+
 def check_replaceable(*paths: Path) -> None:
     """Refuse to replace files that this program did not write.
 

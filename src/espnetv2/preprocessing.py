@@ -122,9 +122,9 @@ def parse_size(text: str) -> tuple[int, int]:
     """``WIDTHxHEIGHT``, as usually written -> (height, width).
 
     Raises:
-        UserError: it is not two positive whole numbers.
+        UserError: it is not two whole numbers from 1 to 65536.
     """
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdecimal() and 0 < int(part) <= 65_536 for part in parts):
-        raise UserError(f'"{text}" is not a size: write WIDTHxHEIGHT in pixels, such as 1024x512')
+        raise UserError(f'"{text}" is not a size: write WIDTHxHEIGHT in pixels, each from 1 to 65536, such as 1024x512')
     return int(parts[1]), int(parts[0])

@@ -149,6 +149,19 @@ def test_what_cannot_be_measured_leaves_the_rest(monkeypatch: pytest.MonkeyPatch
     assert reasons["torchvision:alexnet"].startswith("torchvision:alexnet cannot take 64x32: ")
 
 
+def test_one_name_need_not_be_in_a_list() -> None:
+    report = espnetv2.benchmark("espnetv2_s0_5", against="mobilenet_v2", size=SIZE, backends="eager", device="cpu", rounds=1)
+    assert [row.network for row in report.rows] == ["espnetv2_s0_5"]
+    assert "Those of others need a prefix: timm, torchvision, smp" in report.refused[0].reason
+
+
+def test_nothing_cannot_be_measured() -> None:
+    with pytest.raises(UserError, match="rounds 0 must be at least 1"):
+        espnetv2.benchmark("espnetv2_s0_5", rounds=0)
+    with pytest.raises(UserError, match="batch 0 must be at least 1"):
+        espnetv2.benchmark("espnetv2_s0_5", batch=0)
+
+
 def test_a_contender_that_no_backend_runs() -> None:
     report = espnetv2.benchmark(["torchvision:mobilenet_v3_small"], size=SIZE, backends=["accelerated"], device="cpu", rounds=1)
     assert report.rows == ()

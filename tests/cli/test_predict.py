@@ -18,6 +18,7 @@ from PIL import Image
 
 from espnetv2.acceleration.compiler import KernelsUnavailableError, kernels
 from espnetv2.inference.video import Frame, VideoWriter, read_frames
+from espnetv2.weights.catalogue import DEFAULT_MODEL
 from helpers import Outcome, Run, picture
 
 
@@ -41,6 +42,7 @@ def test_a_folder_with_a_broken_picture(run: Run, segmentation_file: Path, tmp_p
     assert "b.png: the file is empty" in done.stderr
     assert "1 of 3 could not be predicted" in done.stderr
     answer = json.loads(done.stdout)
+    assert answer["model"] == str(segmentation_file)
     assert [Path(row["source"]).name for row in answer["results"]] == ["a.jpg", "c.jpg"]
     assert len(answer["failed"]) == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "a_overlay.jpg", "c.png", "c_overlay.jpg"]
@@ -83,6 +85,12 @@ def test_a_video_becomes_an_overlaid_video(run: Run, segmentation_file: Path, tm
 def test_weights_without_a_model(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
     done = run("predict", tmp_path / "a.png", "--weights", segmentation_file)
     assert_one_line_error(done, f"--weights {segmentation_file} needs --model with the model's name")
+
+
+def test_weights_given_twice(run: Run, segmentation_file: Path, tmp_path: Path) -> None:
+    picture(50, 40).save(tmp_path / "a.png")
+    done = run("predict", tmp_path / "a.png", "--model", DEFAULT_MODEL, "--weights", segmentation_file)
+    assert_one_line_error(done, "weights are given twice")
 
 
 def test_label_ids(run: Run, segmentation_file: Path, classification_file: Path, tmp_path: Path) -> None:

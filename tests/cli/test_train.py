@@ -45,6 +45,7 @@ def test_the_help_names_every_recipe() -> None:
             ["--model", "espnetv2_seg_s0_5.cityscapes_256"],
             ["give the model, espnetv2_seg_s0_5, and start from them with --init espnetv2_seg_s0_5.cityscapes_256"],
         ),
+        (["--model", "best.safetensors"], ["give the name of its model, and start from the file with --init best.safetensors"]),
     ],
 )
 def test_mistakes_are_reported_before_training(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 import espnetv2
 from espnetv2.data.layouts import open_dataset
@@ -28,6 +29,7 @@ from espnetv2.inference.predictor import Predictor
 from espnetv2.inference.results import ClassificationResult, SegmentationResult
 from espnetv2.models.classification import ClassificationModel
 from espnetv2.models.network import Network
+from espnetv2.ownership import save_png
 from espnetv2.runtimes.description import Description
 from espnetv2.runtimes.runtime import open_runtime
 from exports import small_classification
@@ -254,6 +256,9 @@ def test_what_cannot_be_is_refused_before_any_work(
 
 
 def test_calibration_needs_pictures(network: Network, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no images below"):
+        export(network, tmp_path / "out/model.onnx", precision="int8", calibrate=tmp_path)
+    save_png(Image.new("L", (8, 8)), tmp_path / "result.png")
     with pytest.raises(UserError, match="no images below"):
         export(network, tmp_path / "out/model.onnx", precision="int8", calibrate=tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no picture")

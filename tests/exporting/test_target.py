@@ -19,7 +19,7 @@ def test_what_is_new_or_written_by_an_export_is_replaced(tmp_path: Path) -> None
     check_target(tmp_path / "new.xml", OPENVINO)
     for name in ("old.bin", "old.onnx"):
         (tmp_path / name).touch()
-    (tmp_path / "old.xml").write_text('<?xml version="1.0"?>\n<net name="Model0" version="11">\n</net>\n')
+    (tmp_path / "old.xml").write_text('<?xml version="1.0"?>\n<net name="Model0" version="11"><espnetv2/></net>\n')
     check_target(tmp_path / "old.xml", OPENVINO)
     check_target(tmp_path / "old.onnx", ONNX)
     (tmp_path / "old.ncnn").mkdir()
@@ -42,10 +42,14 @@ def test_what_is_beside_an_openvino_file_stays(tmp_path: Path, has_graph: bool, 
         check_target(tmp_path / "m.xml", OPENVINO)
 
 
-def test_an_xml_file_of_somebody_else_stays(tmp_path: Path) -> None:
+def test_a_file_of_somebody_else_stays(tmp_path: Path) -> None:
     (tmp_path / "scene.xml").write_text("<annotation><filename>scene.jpg</filename></annotation>")
-    with pytest.raises(UserError, match=r"scene\.xml already exists and is not in OpenVINO IR format: choose another name"):
-        check_target(tmp_path / "scene.xml", OPENVINO)
+    (tmp_path / "other.onnx").write_bytes(b"a network of another program")
+    for name, kind in (("scene.xml", OPENVINO), ("other.onnx", ONNX)):
+        with pytest.raises(
+            UserError, match=rf"{name} already exists and was not exported by this program: choose another name"
+        ):
+            check_target(tmp_path / name, kind)
 
 
 def test_a_folder_of_somebody_else_stays(tmp_path: Path) -> None:

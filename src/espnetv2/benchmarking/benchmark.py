@@ -18,17 +18,18 @@ from espnetv2.benchmarking.report import Energy, Report, Row
 from espnetv2.benchmarking.timing import interleaved, ratio, summary
 from espnetv2.cores import usable_cores
 from espnetv2.device import choose_device
+from espnetv2.errors import UserError
 
 ROUNDS = 20
 
 
 def benchmark(
-    models: Sequence[str],
+    models: str | Sequence[str],
     *,
-    against: Sequence[str] = (),
+    against: str | Sequence[str] = (),
     size: tuple[int, int] | None = None,
     batch: int = 1,
-    backends: Sequence[str] = (),
+    backends: str | Sequence[str] = (),
     threads: int | None = None,
     device: str = "auto",
     rounds: int = ROUNDS,
@@ -42,7 +43,7 @@ def benchmark(
     measured is listed in ``refused``, with the reason; the rest is measured.
 
     Args:
-        models: names, ``model.tag`` or checkpoint files. Without a tag, the parameters are random.
+        models: names, ``model.tag`` or checkpoint files; one, or several. Without a tag, the parameters are random.
         against: other networks: ``timm:NAME``, ``torchvision:NAME``, ``smp:DECODER/ENCODER``, or exported files (.onnx, .xml).
         size: (height, width) of the input. By default 224x224 for classification, 512x1024 for segmentation.
         batch: images per batch.
@@ -55,8 +56,12 @@ def benchmark(
         progress: called with the progress.
 
     Raises:
-        UserError: no such device, or psutil is missing.
+        UserError: no such device, a batch or number of rounds below one, or psutil is missing.
     """
+    for name, value in (("batch", batch), ("rounds", rounds)):
+        if value < 1:
+            raise UserError(f"{name} {value} must be at least 1")
+    models, against, backends = ([names] if isinstance(names, str) else names for names in (models, against, backends))
     where = choose_device(device)
     cores = threads or usable_cores()
     watch()

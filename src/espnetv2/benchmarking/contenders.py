@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from espnetv2.benchmarking.accuracy import catalogue_accuracy, info_accuracy
 from espnetv2.benchmarking.report import Accuracy, Answer
 from espnetv2.benchmarking.rivals import RIVALS, rival
-from espnetv2.errors import UserError
+from espnetv2.errors import UserError, nearest
 from espnetv2.factory import create_model, load_model
 from espnetv2.models.network import Network
-from espnetv2.models.registry import Task, model_spec
+from espnetv2.models.registry import MODELS, Task, model_spec
 from espnetv2.weights.resolve import is_checkpoint, resolve
 
 if TYPE_CHECKING:
@@ -153,6 +153,8 @@ def _own(name: str, size: tuple[int, int] | None, weights_dir: str | Path | None
         network = load_model(resolve(name))
     elif ":" in name:
         raise UserError(f'no network "{name}": the prefix before the colon must be one of {", ".join(RIVALS)}')
+    elif (base := name.partition(".")[0]) not in MODELS:
+        raise UserError(f'no model "{name}": {nearest(base, MODELS)} Those of others need a prefix: {", ".join(RIVALS)}')
     else:
         network = create_model(name, weights_dir=weights_dir)
     info = network.info

@@ -55,7 +55,7 @@ def plot_paths(path: Path) -> list[Path]:
     """
     if path.suffix not in ("", *SUFFIXES):
         raise UserError(f'a plot cannot be a "{path.suffix}" file: use .png or .svg, or leave out the suffix for both')
-    new_figure(1, 1)
+    new_figure(1, 1, extra="benchmark")
     return [path] if path.suffix else [path.with_suffix(suffix) for suffix in SUFFIXES]
 
 

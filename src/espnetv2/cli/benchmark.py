@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 def benchmark(
     models: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL...", help="NAME[.TAG] from `espnetv2 models`, a checkpoint, or anything --against takes."
-        ),
+        typer.Argument(metavar="MODEL", help="NAME[.TAG] from `espnetv2 models`, a checkpoint, or anything --against takes."),
     ],
     against: Annotated[
         list[str] | None,

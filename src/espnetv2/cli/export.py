@@ -62,7 +62,7 @@ def export(
             say=lambda line: status.update(escape(line)),
         )
     if json:
-        print_json(_answer(done))
+        print_json(_answer(done, model))
         return
     _print(done)
 
@@ -85,13 +85,13 @@ def _verified(done: Exported) -> str:
     return f"verified on {checked.pictures} images: {100 * checked.agreement:.3f} % of the classes agree{difference}"
 
 
-def _answer(done: Exported) -> dict[str, Any]:
+def _answer(done: Exported, model: str) -> dict[str, Any]:
     """For ``--json``."""
     description, checked = done.description, done.verification
     preprocessing = description.info.preprocessing
     return {
         "path": str(done.path),
-        "model": description.info.name,
+        "model": description.info.name if description.info.tag else model,
         "format": description.format,
         "precision": description.precision,
         "input": description.input,

@@ -93,7 +93,7 @@ def main() -> None:
         fail(str(error))
     except typer.TyperException as error:
         # Without any argument the help has already been printed, and there is nothing to add.
-        sys.exit(2) if not error.format_message() else fail(error.format_message())
+        sys.exit(2) if not error.format_message() else fail(error.format_message().replace("Value error, ", ""))
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torchvision", "safetensors"):
             raise

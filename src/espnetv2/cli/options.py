@@ -19,7 +19,7 @@ WeightsDir = Annotated[
         help="Folder to search for released weight files before downloading (or set the variable ESPNETV2_WEIGHTS).",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 Size = Annotated[
     str | None, typer.Option("--size", metavar="WxH", help="Input size of the network; by default that of the weights.")
 ]
@@ -34,7 +34,11 @@ NoAccelerate = Annotated[
 ]
 Backend = Annotated[
     str,
-    typer.Option("--backend", help="How to run the network: auto, eager, and on a GPU streams, graphs, compile or fused."),
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="How to run the network: auto, eager, and on a GPU streams, graphs, compile or fused.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Data = Annotated[Path, typer.Option("--data", metavar="ROOT", help="The data set's folder.")]

@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 def predict(
     sources: Annotated[
         list[str],
-        typer.Argument(
-            metavar="SOURCE...", help="Image, folder, glob, URL, video file, camera index, or - for standard input."
-        ),
+        typer.Argument(metavar="SOURCE", help="Image, folder, glob, URL, video file, camera index, or - for standard input."),
     ],
     model: Annotated[
-        str,
-        typer.Option("--model", metavar="NAME[.TAG]", help="A model from `espnetv2 models`, or a checkpoint or exported file."),
-    ] = DEFAULT_MODEL,
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME[.TAG]",
+            help="A model from `espnetv2 models`, or a checkpoint or exported file.",
+            show_default=DEFAULT_MODEL,
+        ),
+    ] = None,
     weights: options.Weights = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")] = Path("predictions"),
     label_ids: Annotated[
@@ -54,10 +57,11 @@ def predict(
     from espnetv2.inference.sources import open_sources
     from espnetv2.preprocessing import parse_size
 
-    if weights is not None and model == DEFAULT_MODEL:
+    if weights is not None and model is None:
         raise UserError(
             f"--weights {weights} needs --model with the model's name; or give the file alone, as --model {weights}"
         )
+    model = model or DEFAULT_MODEL
     stream = open_sources(sources)
     if label_ids and stream.count is None:
         raise UserError("--label-ids is for images only: leave it out, or leave out videos and cameras")
@@ -66,7 +70,9 @@ def predict(
     predictor = choices.make()
     if label_ids:
         _check_label_ids(predictor)
-    job = _Job(predictor, stream, out, label_ids=label_ids, quiet=json)
+    # The description of a file may name no more than the kind of network.
+    name = predictor.info.name if predictor.info.tag else model
+    job = _Job(predictor, stream, out, name=name, label_ids=label_ids, quiet=json)
     with results_folder(out):
         job.run()
     if json:
@@ -84,10 +90,11 @@ def _check_label_ids(predictor: Predictor) -> None:
 class _Job:
     """One run of the command: predicts, writes, and keeps track of results and failures."""
 
-    def __init__(self, predictor: Predictor, stream: Stream, out: Path, *, label_ids: bool, quiet: bool) -> None:
+    def __init__(self, predictor: Predictor, stream: Stream, out: Path, *, name: str, label_ids: bool, quiet: bool) -> None:
         self.predictor = predictor
         self.stream = stream
         self.out = out
+        self.name = name
         self.label_ids = label_ids
         self.quiet = quiet
         self.count = 0
@@ -125,7 +132,7 @@ class _Job:
     def answer(self) -> dict[str, Any]:
         """For ``--json``."""
         failed = [{"source": source, "error": error} for source, error in self.failed]
-        return {"model": self.predictor.info.name, "results": self.results, "failed": failed}
+        return {"model": self.name, "results": self.results, "failed": failed}
 
     def finish(self) -> int:
         """Report what failed; returns the exit code, or exits with the error of the only source."""

@@ -36,7 +36,9 @@ def train(
     model: Annotated[str, typer.Option("--model", metavar="NAME", help="A model from `espnetv2 models`.")],
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder for the run.")],
-    dataset: Annotated[str | None, typer.Option("--dataset", metavar="D", help=options.LAYOUTS_HELP)] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="D", help=f"{options.LAYOUTS_HELP} By default the recipe's.")
+    ] = None,
     init: Annotated[
         str | None, typer.Option("--init", metavar="WEIGHTS", help="Start from MODEL.TAG, a tag, or a checkpoint file.")
     ] = None,

@@ -12,13 +12,14 @@ from PIL import Image
 from espnetv2.errors import UserError
 from espnetv2.finding import pictures_in
 from espnetv2.images import read_picture
+from espnetv2.ownership import is_result
 from espnetv2.runtimes.description import Description
 
 MOST_PICTURES = 48
 
 
 class Calibration:
-    """Images of a folder, evenly spread over it, as input for a graph.
+    """Images of a folder, evenly spread over it, as input for a graph. Results of predictions are left out.
 
     Args:
         folder: searched recursively.
@@ -31,7 +32,7 @@ class Calibration:
     def __init__(self, folder: Path, description: Description) -> None:
         if not folder.is_dir():
             raise UserError(f'calibrate: "{folder}" is not a folder: give one with representative images')
-        paths = pictures_in(folder)
+        paths = [path for path in pictures_in(folder) if not is_result(path)]
         if not paths:
             raise UserError(f'calibrate: no images below "{folder}": it needs files such as .jpg or .png')
         self._paths = _spread(paths, MOST_PICTURES)

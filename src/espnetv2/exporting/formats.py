@@ -39,8 +39,6 @@ class Format(NamedTuple):
     """If it is a folder: a file that every such folder contains."""
     beside: tuple[str, ...] = ()
     """Suffixes of the additional files that belong to it."""
-    sign: bytes = b""
-    """If other programs' files have the same suffix: what only its own contain."""
     platforms: tuple[str, ...] = _ANYWHERE
     runs_on: tuple[str, ...] = _ANYWHERE
     """Platforms that have its runtime. On others a file can be written, but not verified."""
@@ -63,7 +61,6 @@ FORMATS = {
         _ALL,
         dynamic=True,
         beside=(".bin",),
-        sign=b"<net ",
     ),
     "pt2": Format("torch.export", "exported_program", ".pt2", (), "export", ("fp32",)),
     "executorch": Format("ExecuTorch", "executorch", ".pte", ("executorch",), "executorch", ("fp32",)),

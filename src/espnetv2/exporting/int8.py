@@ -17,7 +17,7 @@ from espnetv2.runtimes.quiet import quiet
 
 QUANTISED = ("Conv", "Gemm")
 # Activations beyond it are clipped: a few outliers would coarsen all the rest.
-PERCENTILE = 99.999
+PERCENTILE = 99.9999
 IMAGE_CHANNELS = 3
 WIDEST_GROUP = 8
 BY_NAME = re.compile(r"\bpool[1-4]\.expand\.|\.down\.")

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
+
+# Here, since torch.onnx would import it later and turn Ctrl-C during that into an error of its own.
+import torch._dynamo
 from onnx import helper
 
 from espnetv2 import __version__

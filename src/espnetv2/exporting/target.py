@@ -6,6 +6,7 @@ from pathlib import Path
 
 from espnetv2.errors import UserError
 from espnetv2.exporting.formats import Format
+from espnetv2.runtimes.description import KEY
 
 
 def check_target(out: Path, found: Format) -> None:
@@ -23,8 +24,9 @@ def check_target(out: Path, found: Format) -> None:
         taken = next((path for path in (out, *_beside(out, found)) if path.is_dir()), None)
         if taken is not None:
             raise UserError(f"{out}: {taken} is already a folder: choose another name")
-        if found.sign not in out.read_bytes():
-            raise UserError(f"{out} already exists and is not in {found.title} format: choose another name")
+        content = out.read_bytes()
+        if content and KEY.encode() not in content:
+            raise UserError(f"{out} already exists and was not exported by this program: choose another name")
     elif out.is_symlink() or not out.is_dir():
         raise UserError(f"{out} is already a {'link' if out.is_symlink() else 'file'}: choose another name")
     elif any(out.iterdir()) and not (out / found.mark).is_file():

@@ -26,7 +26,7 @@ from espnetv2.errors import UserError
 from espnetv2.finding import files_below, pictures_among
 from espnetv2.images import as_rgb, decoding, picture_from_array, read_picture
 from espnetv2.inference.video import VIDEO_SUFFIXES, read_frames
-from espnetv2.ownership import is_ours
+from espnetv2.ownership import is_result
 
 Source: TypeAlias = str | os.PathLike[str] | int | Image.Image | npt.NDArray[np.generic]
 
@@ -212,17 +212,12 @@ def _request(parts: urllib.parse.SplitResult) -> str:
     return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
 
 
-def _is_result(path: Path) -> bool:
-    """Whether a prediction wrote the file. The name is looked at first, since opening many files takes time."""
-    return (path.suffix in (".png", ".json") or path.stem.endswith("_overlay")) and is_ours(path)
-
-
 def _pictures_in(folder: Path, videos: list[Path]) -> list[Path]:
     """The images below a folder; adds its videos to ``videos``."""
     files = files_below(folder)
     found = pictures_among(files, folder)
-    kept = [path for path in found if not _is_result(path)]
-    films = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES and not _is_result(path)]
+    kept = [path for path in found if not is_result(path)]
+    films = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES and not is_result(path)]
     if not kept:
         reason = "it has only results of earlier predictions" if found else "it needs files such as .jpg or .png"
         if films:
@@ -235,7 +230,7 @@ def _pictures_in(folder: Path, videos: list[Path]) -> list[Path]:
 
 def _matches(pattern: str) -> list[Path]:
     found = [Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if Path(match).is_file()]
-    kept = [path for path in found if not _is_result(path)]
+    kept = [path for path in found if not is_result(path)]
     if not kept:
         reason = "only results of earlier predictions match it" if found else "check the pattern"
         raise UserError(f'no file matches "{pattern}": {reason}')

@@ -78,7 +78,7 @@ def read_frames(source: Path | int | str) -> Iterator[Frame]:
             yield Frame(picture, number, now - start if fps is None else number / fps, fps)
             number += 1
         if number == 0:
-            fix = "check that one is connected" if is_camera else "convert it to MP4"
+            fix = "check that one is connected" if is_camera else "it is damaged, or must be converted to MP4"
             raise UserError(f"{kind} gives no frames: {fix}")
         if number < COMPLETE * expected:
             log.warning("%s ends after %d of %d frames: it is damaged or incomplete", kind, number, expected)

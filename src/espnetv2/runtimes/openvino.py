@@ -8,6 +8,7 @@ from threading import Lock
 from espnetv2.errors import UserError
 from espnetv2.runtimes.description import KEY, read_description
 from espnetv2.runtimes.private import import_openvino
+from espnetv2.runtimes.quiet import quiet
 from espnetv2.runtimes.runtime import Array
 
 
@@ -21,7 +22,8 @@ class OpenVinoFile:
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            network = core.read_model(str(path))
+            with quiet():
+                network = core.read_model(str(path))
             text = str(network.get_rt_info([KEY]).value) if network.has_rt_info([KEY]) else None
         except Exception as error:
             # A damaged file can break the reader anywhere.

@@ -35,7 +35,7 @@ from espnetv2.training.module import TrainingModule
 from espnetv2.training.recipe import Recipe
 from espnetv2.training.resuming import check_folder, check_same
 from espnetv2.training.workers import check_workers
-from espnetv2.weights.resolve import resolve
+from espnetv2.weights.resolve import is_checkpoint, resolve
 from espnetv2.weights.transfer import start_from
 
 Say = Callable[[str], None]
@@ -89,6 +89,9 @@ def train(
     base = model.partition(".")[0]
     if base != model and base in MODELS:
         raise UserError(f"{model} names weights: give the model, {base}, and start from them with --init {model}")
+    if is_checkpoint(model):
+        raise UserError(f"--model {model} is a file: give the name of its model, and start from the file with --init {model}")
+    model_spec(model)
     training, validation = _open(recipe, data, say, check=first)
     network, info = _network(recipe, model, training)
     kept = folder.load() if resume and folder.last.is_file() else None

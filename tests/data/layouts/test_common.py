@@ -20,6 +20,12 @@ def test_camvid(tmp_path: Path) -> None:
     assert data.mask(0).tolist() == [[0, 10], [255, 3]]
 
 
+def test_another_layout_than_the_one_asked_for_is_recognised(tmp_path: Path) -> None:
+    make_shapes(tmp_path)
+    with pytest.raises(UserError, match=r"looks like the layout masks, not camvid: give --dataset masks"):
+        open_dataset("camvid", tmp_path, "train")
+
+
 def test_any_image_suffix(tmp_path: Path) -> None:
     write_picture(tmp_path / "leftImg8bit/val/x/a_leftImg8bit.PNG")
     write_mask(tmp_path / "gtFine/val/x/a_gtFine_labelTrainIds.bmp", [[0, 18]])

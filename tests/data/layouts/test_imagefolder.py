@@ -33,6 +33,21 @@ def test_a_readme_and_a_download_are_no_data_set(tmp_path: Path) -> None:
     assert open_dataset("auto", tmp_path, "train").layout == "imagefolder"
 
 
+@pytest.mark.parametrize("layout", ["auto", "imagefolder"])
+def test_class_folders_without_splits_are_told(layout: str, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        write_picture(tmp_path / name / "a.jpg")
+    with pytest.raises(UserError, match=r"looks like class folders that are not split: .*train/CLASS .*val/CLASS"):
+        open_dataset(layout, tmp_path, "train")
+
+
+def test_training_images_are_not_suggested_for_validation(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        write_picture(tmp_path / "train" / name / "a.jpg")
+    with pytest.raises(UserError, match=r"move the images of each split into a folder such as .*/val$"):
+        open_dataset("imagefolder", tmp_path, "val")
+
+
 def test_one_class_is_too_few(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has 1 class folders: at least two are needed"):
         open_dataset("imagefolder", make_folders(tmp_path, classes=("only",)), "train")

@@ -55,7 +55,15 @@ def open_dataset(layout: str, root: str | Path, split: str, *, mask_scale: float
         raise UserError(f'no data set layout "{layout}": {nearest(layout, LAYOUTS)}')
     if split.strip() in ("", ".", ".."):
         raise UserError(f'"{split}" is not the name of a split: give one such as train or val')
-    data = LAYOUTS[layout].open(folder, split)
+    try:
+        data = LAYOUTS[layout].open(folder, split)
+    except UserError as error:
+        likely = next((name for name, other in LAYOUTS.items() if other.matches(folder)), layout)
+        if LAYOUTS[layout].matches(folder) or likely == layout:
+            raise
+        raise UserError(
+            f'"{folder}" looks like the layout {likely}, not {layout}: give --dataset {likely} ({error})'
+        ) from error
     if not len(data):
         raise UserError(f'the split "{split}" of {folder} has no images: fill its list, or choose another split')
     for name in data.labels.classes:
@@ -81,4 +89,6 @@ def _recognise(folder: Path) -> str:
             f'"{folder}" looks like images with masks, which are expected in images/SPLIT and masks/SPLIT with a dataset.yaml: '
             "move them there, or give another layout"
         )
+    if imagefolder.is_unsplit(folder):
+        raise imagefolder.unsplit(folder)
     raise UserError(f'the layout of "{folder}" is not recognised: give one of {", ".join(LAYOUTS)}')

@@ -65,10 +65,12 @@ def no_split(split: str, place: str, there: Sequence[str], otherwise: str) -> Us
         split: its name.
         place: the file or folder that is missing.
         there: the names of the existing splits.
-        otherwise: what to do if there are none.
+        otherwise: what to do if none of them can take its place.
     """
     key = "train_split" if split == "train" else "val_split"
-    fix = f"{nearest(split, there)} (give it with --split, for training with --set {key}=...)" if there else otherwise
+    # Images that are trained on say nothing as validation images.
+    others = [name for name in there if {split, name} != {"train", "val"}]
+    fix = f"{nearest(split, others)} (give it with --split, for training with --set {key}=...)" if others else otherwise
     return UserError(f'no split "{split}": there is no {place}; {fix}')
 
 

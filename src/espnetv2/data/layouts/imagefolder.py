@@ -19,12 +19,28 @@ def matches(root: Path) -> bool:
     return not looks_segmented(root) and any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.glob("*/*/*"))
 
 
+def is_unsplit(root: Path) -> bool:
+    """Whether the folder looks like class folders without a level for the splits."""
+    homes = {path.parent for path in root.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES}
+    return len(homes) >= 2 and not {"train", "val"} & {path.name for path in root.glob("*/")} and not looks_segmented(root)
+
+
+def unsplit(root: Path) -> UserError:
+    """The error for such a folder."""
+    return UserError(
+        f'"{root}" looks like class folders that are not split: move most images of each class to {root / "train"}/CLASS and '
+        f"the others to {root / 'val'}/CLASS"
+    )
+
+
 def open_split(root: Path, split: str) -> ClassificationData:
     """One split; the class folders' names, sorted, are the classes. Imagenette's WordNet ids are replaced by class names.
 
     Raises:
         UserError: there are fewer than two classes, or a class has no images.
     """
+    if is_unsplit(root):
+        raise unsplit(root)
     folder = split_folder(root, split)
     classes = sorted(path for path in folder.iterdir() if is_own_folder(path))
     if len(classes) < 2:
