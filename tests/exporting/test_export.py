@@ -227,10 +227,10 @@ def test_a_near_tie_between_classes_is_no_mistake() -> None:
 
 def test_a_file_is_replaced_whole_or_not_at_all(network: Network, tmp_path: Path) -> None:
     target = tmp_path / "model.onnx"
-    target.write_bytes(b"before")
+    target.write_bytes(b"espnetv2, before")
     with pytest.raises(UserError, match="invalid size 9000x16"):
         export(network, target, size=(16, 9000))
-    assert target.read_bytes() == b"before"
+    assert target.read_bytes() == b"espnetv2, before"
     written(network, tmp_path, "onnx")
     assert target.stat().st_size > 1000
 
