@@ -88,7 +88,7 @@ def plot_report(report: Report, paths: Iterable[Path]) -> None:
 def _draw(panels: Sequence[Callable[[Axes], None]]) -> Figure:
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    figure = new_figure(PANEL_WIDTH * columns, PANEL_HEIGHT * rows)
+    figure = new_figure(PANEL_WIDTH * columns, PANEL_HEIGHT * rows, extra="benchmark")
     for place, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, place + 1)
         panel(axes)
