@@ -55,6 +55,11 @@ class SegmentationModel(nn.Module):
         logits: Tensor = self.decoder(self.encoder(image), spatial_size(image))
         return logits
 
+    @property
+    def class_bias(self) -> Tensor | None:
+        """What the last layer adds to the logits (num_classes); None with the decoder "psp", which has no such bias."""
+        return self.decoder.pool1.expand.bias if isinstance(self.decoder, PyramidDecoder) else None
+
     def forward_with_auxiliary(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits, and those of the auxiliary output for training (None if there is none), both (N, num_classes, H, W)."""
         return self.decoder.forward_with_auxiliary(self.encoder(image), spatial_size(image))

@@ -14,16 +14,22 @@ import lightning.pytorch as pl
 from torch import Tensor
 from typing_extensions import override
 
-from espnetv2.data.dataset import LabelledData
+from espnetv2.data.dataset import LabelledData, SegmentationData
 from espnetv2.errors import kind_and_first_line
+from espnetv2.evaluation.evaluate import evaluate
+from espnetv2.factory import load_model
+from espnetv2.inference.predictor import Predictor
 from espnetv2.info import ModelInfo
+from espnetv2.metrics import Metrics
+from espnetv2.models.network import Network
 from espnetv2.signals import ENDING, must_stay_ignored
+from espnetv2.training.adjustment import adjust_logits, has_class_bias
 from espnetv2.training.folder import MetricsFile, Row, RunFolder, writing
 from espnetv2.training.module import LOSS_CHECK_STEPS, TrainingModule
 from espnetv2.training.plots import draw_samples, plot_curves
 from espnetv2.training.progress import Progress
 from espnetv2.training.recipe import Recipe
-from espnetv2.weights.checkpoint import save_checkpoint
+from espnetv2.weights.checkpoint import load_checkpoint, save_checkpoint
 
 FLUSH_STEPS = 10
 log = logging.getLogger(__name__)
@@ -86,16 +92,24 @@ class Keeper(pl.Callback):
     Args:
         folder: of the run.
         info: description of the weights, without metrics.
+        train: training data, to which logits are adjusted.
         val: validation data, from which samples are drawn.
         kept: state to resume from, if any.
         stop: tells whether to stop.
     """
 
     def __init__(
-        self, folder: RunFolder, info: ModelInfo, val: LabelledData, kept: dict[str, Any] | None, stop: StopSignal
+        self,
+        folder: RunFolder,
+        info: ModelInfo,
+        train: LabelledData,
+        val: LabelledData,
+        kept: dict[str, Any] | None,
+        stop: StopSignal,
     ) -> None:
         self._folder = folder
         self._info = info
+        self._train = train
         self._val = val
         self._kept = kept
         self._stop = stop
@@ -158,6 +172,8 @@ class Keeper(pl.Callback):
         self._flush()
         if _is_validated(module.epoch, module.recipe):
             self._validate(trainer, module)
+        if module.recipe.logit_adjustment and module.epoch == module.recipe.epochs:
+            self._adjust_logits(trainer, module)
         self._save(trainer, module)
         if self._asked_to_stop(trainer) and module.epoch < module.recipe.epochs:
             raise self._stopped()
@@ -173,17 +189,8 @@ class Keeper(pl.Callback):
                 log.warning("the last values for TensorBoard could not be written (%s)", error.strerror)
 
     def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        # Processes may have different numbers of batches, so none can stop on its own.
-        alone = trainer.world_size == 1
-
-        def on_batch() -> None:
-            if self._progress is not None:
-                self._progress.validated_batch()
-            if alone and self._stop.received:
-                raise self._stopped()
-
         module.check_parameters()
-        loss, metrics = module.validate(on_batch)
+        loss, metrics = module.validate(lambda: self._busy(trainer, "validating"))
         module.check_validation(loss)
         if not trainer.is_global_zero or self._metrics is None or self._progress is None:
             return
@@ -193,20 +200,52 @@ class Keeper(pl.Callback):
         row: Row = {"epoch": epoch, "step": module.step, "train_loss": sum(steps) / len(steps), "val_loss": loss, **figures}
         self._metrics.append([row])
         self._to_board(module.step, {f"epoch/{name}": value for name, value in row.items() if name not in ("epoch", "step")})
-        best = metrics.score()
-        if self._best is None or best > self._best:
-            self._best, self._best_figure = best, figures[module.recipe.metric]
-            info = self._info.model_copy(update={"metrics": {name: round(value, 4) for name, value in figures.items()}})
-            with writing(self._folder.path):
-                save_checkpoint(module.evaluated.state_dict(), info, self._folder.best)
-            with _drawing("confusion matrix"):
-                _plot_confusion(metrics, self._folder)
+        if self._is_best(metrics):
+            self._keep(module.evaluated, metrics, module.recipe)
         self._progress.validated(row, module.recipe.metric, self._best_figure)
         with _drawing("learning curves"):
             plot_curves(self._metrics.rows, module.recipe.metric, self._folder.curves)
         with _drawing("samples"):
             self._folder.samples.mkdir(exist_ok=True)
             draw_samples(module, self._val, self._info, self._folder.samples / f"epoch_{epoch:04d}.jpg")
+
+    def _is_best(self, metrics: Metrics) -> bool:
+        return self._best is None or metrics.score() > self._best
+
+    def _keep(self, network: Network, metrics: Metrics, recipe: Recipe) -> None:
+        """Save the best weights so far."""
+        figures = metrics.summary()
+        self._best, self._best_figure = metrics.score(), figures[recipe.metric]
+        info = self._info.model_copy(update={"metrics": {name: round(value, 4) for name, value in figures.items()}})
+        with writing(self._folder.path):
+            save_checkpoint(network.state_dict(), info, self._folder.best)
+        with _drawing("confusion matrix"):
+            _plot_confusion(metrics, self._folder)
+
+    def _adjust_logits(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        if not trainer.is_global_zero or not isinstance(self._train, SegmentationData) or not has_class_bias(module.model):
+            return
+        network = load_model(load_checkpoint(self._folder.best))
+        assert has_class_bias(network)
+
+        def on_image() -> None:
+            self._busy(trainer, "adjusting logits")
+
+        device = str(module.device) if module.device.type == "cuda" else module.device.type
+        adjust_logits(network, self._train, device=device, seed=module.recipe.seed, on_image=on_image)
+        metrics = evaluate(Predictor(network, device=device), self._val, on_image)
+        before, better = self._best_figure, self._is_best(metrics)
+        if better:
+            self._keep(network, metrics, module.recipe)
+        if self._progress is not None and before is not None:
+            self._progress.adjusted(module.recipe.metric, before, metrics.summary()[module.recipe.metric], kept=better)
+
+    def _busy(self, trainer: pl.Trainer, what: str) -> None:
+        if self._progress is not None:
+            self._progress.busy(what)
+        # Processes may have different numbers of batches, so none can stop on its own.
+        if trainer.world_size == 1 and self._stop.received:
+            raise self._stopped()
 
     def _flush(self) -> None:
         rows = [{**row, "train_loss": float(loss)} for row, loss in self._pending]

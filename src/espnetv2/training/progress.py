@@ -58,9 +58,9 @@ class Progress:
         live = f"loss {row['train_loss']:.3f}  lr {row['lr']:.2g}  {self._figure}"
         self._bar.update(self._task, advance=steps, description=self._title(int(row["epoch"])), live=live)
 
-    def validated_batch(self) -> None:
-        """A batch of the validation is done."""
-        self._bar.update(self._task, description="validating")
+    def busy(self, what: str) -> None:
+        """Something else than a step is going on, such as ``validating``."""
+        self._bar.update(self._task, description=what)
 
     def validated(self, row: Row, metric: str, best: float | None) -> None:
         """A validation is done."""
@@ -68,6 +68,12 @@ class Progress:
         line = (
             f"{self._title(int(row['epoch']))}: loss {row['train_loss']:.4f}, validation {row['val_loss']:.4f}, {self._figure}"
         )
+        self._bar.console.print(line, highlight=False, soft_wrap=True)
+
+    def adjusted(self, metric: str, before: float, after: float, *, kept: bool) -> None:
+        """The logits have been adjusted."""
+        end = "" if kept else ", which is not better: left out"
+        line = f"logit adjustment: {metric} {before:.2f} -> {after:.2f}{end}"
         self._bar.console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:

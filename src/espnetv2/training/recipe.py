@@ -41,7 +41,7 @@ _OTHERWISE_CALLED = {
 _ONLY_OF_THE_OTHER: dict[str, tuple[str, ...]] = {
     "classification": (
         *("shrink_to", "mask_scale", "loss.auxiliary", "loss.jaccard", "loss.ohem", "loss.ohem_keep"),
-        *("augmentation.scale_of", "augmentation.log_scale"),
+        *("augmentation.scale_of", "augmentation.log_scale", "logit_adjustment"),
     ),
     "segmentation": tuple(f"augmentation.{name}" for name in ("aspect", "trivial_augment", "erase", "mixup", "cutmix")),
 }
@@ -175,6 +175,9 @@ class Recipe(_Part):
     """Whose batch normalisation keeps its statistics and parameters."""
     ema_decay: Decay | None = None
     """Decay of the exponential moving average of the weights; if set, the average is what is validated and kept."""
+    logit_adjustment: bool = False
+    """Segmentation: at the end, shift the best weights' logit of each class for the best mean IoU on the training images
+    (post-hoc logit adjustment), unless that is worse on the validation images."""
     gradient_clip: Positive | None = None
     """Maximum norm of the gradient."""
     accumulate: Count = 1

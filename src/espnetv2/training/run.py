@@ -25,6 +25,7 @@ from espnetv2.files import results_folder, writable_folder
 from espnetv2.info import ModelInfo
 from espnetv2.models.network import Network
 from espnetv2.models.registry import MODELS, model_spec
+from espnetv2.training.adjustment import has_class_bias
 from espnetv2.training.batches import steps_per_epoch
 from espnetv2.training.distillation import load_teacher
 from espnetv2.training.folder import RunFolder
@@ -110,6 +111,8 @@ def train(
     if init is not None and kept is None:
         checkpoint = resolve(init, model=model, weights_dir=weights_dir)
         say(f"starting from {init}: {start_from(network, info, checkpoint)}")
+    if recipe.logit_adjustment and not has_class_bias(network):
+        say(f"logit_adjustment has no effect on {model}, which ends without a bias for each class")
     teacher = load_teacher(recipe, training.labels.classes, weights_dir, kernels=accelerator == "cpu")
     if teacher is not None:
         say(f"distilling from {recipe.teacher} in addition to the labels")
@@ -135,7 +138,7 @@ def train(
             )
         say(f"training {model} on {hardware.processes} {accelerator} device(s), precision {precision}")
         with StopSignal() as stop:
-            keeper = Keeper(folder, info, validation, kept, stop)
+            keeper = Keeper(folder, info, training, validation, kept, stop)
             _fit(module, keeper, hardware, accelerator, precision)
     return folder.best
 
