@@ -32,18 +32,23 @@ def main() -> None:
     try:
         checkpoint = load_checkpoint(options.file)
         recipe = Recipe.model_validate(checkpoint.info.recipe)
-        data = open_dataset(recipe.dataset, options.data, recipe.train_split, mask_scale=recipe.mask_scale)
-        check_classes(checkpoint.info, data)
+        train, val = (
+            open_dataset(recipe.dataset, options.data, split, mask_scale=recipe.mask_scale)
+            for split in (recipe.train_split, recipe.val_split)
+        )
+        check_classes(checkpoint.info, train)
+        check_classes(checkpoint.info, val)
         network = load_model(checkpoint)
-        if not has_class_bias(network) or not isinstance(data, SegmentationData):
+        if not has_class_bias(network) or not isinstance(train, SegmentationData) or not isinstance(val, SegmentationData):
             sys.exit(f"{options.file} has no bias for each class: give a segmentation network with the decoder pyramid")
-        adjust_logits(network, data, device="cpu", seed=recipe.seed)
+        metrics = adjust_logits(network, train, val, device="cpu", seed=recipe.seed)
     except UserError as error:
         sys.exit(str(error))
     adjusted = recipe.model_copy(update={"logit_adjustment": True})
     info = checkpoint.info.model_copy(update={"metrics": {}, "recipe": adjusted.model_dump(mode="json")})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(network.state_dict(), info, options.out)
+    print(", ".join(f"{name} {value:.2f}" for name, value in metrics.summary().items()))
 
 
 if __name__ == "__main__":

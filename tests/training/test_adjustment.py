@@ -77,6 +77,8 @@ def test_shifts_undo_a_bias(shapes: Path) -> None:
         network.class_bias[1] += 1.0
     before = evaluate(Predictor(network, device="cpu"), data).score()
     seen: list[None] = []
-    adjust_logits(network, data, device="cpu", seed=1882, on_image=lambda: seen.append(None))
-    assert evaluate(Predictor(network, device="cpu"), data).score() > before
-    assert len(seen) == len(data)
+    metrics = adjust_logits(network, data, data, device="cpu", seed=1882, on_image=lambda: seen.append(None))
+    after = evaluate(Predictor(network, device="cpu"), data)
+    assert after.score() > before
+    assert after.report() == metrics.report()
+    assert len(seen) == 2 * len(data)

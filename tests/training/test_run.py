@@ -17,8 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
-from espnetv2 import create_model
+from espnetv2 import Predictor, create_model
+from espnetv2.data.layouts import open_dataset
 from espnetv2.errors import UserError
+from espnetv2.evaluation.evaluate import evaluate
 from espnetv2.training.batches import TrainingSet
 from espnetv2.training.folder import read_metrics
 from espnetv2.training.hardware import Hardware
@@ -27,6 +29,42 @@ from espnetv2.training.run import train
 from espnetv2.weights import load_checkpoint
 from small_data import SHAPE_CLASSES, make_folders
 from small_runs import MODEL, SMALL, command, environment, run_small
+
+
+def test_logits_are_adjusted_at_the_end(shapes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    plain = load_checkpoint(run_small(shapes, tmp_path / "plain", "logit_adjustment=false"))
+    assert "logit adjustment" not in capfd.readouterr().err
+    adjusted = load_checkpoint(run_small(shapes, tmp_path / "adjusted"))
+    shown = capfd.readouterr().err
+    before, after = plain.info.metrics["miou"], adjusted.info.metrics["miou"]
+    assert after > before
+    assert f"logit adjustment: miou {before:.2f} -> {after:.2f}\n" in shown
+    changed = {name for name, tensor in plain.state_dict.items() if not torch.equal(tensor, adjusted.state_dict[name])}
+    assert changed == {"decoder.pool1.expand.bias"}
+    data = open_dataset("auto", shapes, "val")
+    assert evaluate(Predictor(tmp_path / "adjusted/best.safetensors"), data).summary()["miou"] == pytest.approx(after, abs=1e-3)
+
+
+def test_a_kill_while_logits_are_adjusted_loses_nothing(shapes: Path, tmp_path: Path) -> None:
+    whole = load_checkpoint(run_small(shapes, tmp_path / "whole"))
+    dying = (
+        "import os, signal, sys; from espnetv2.training import keeper; from espnetv2.cli.main import main; "
+        "keeper.adjust_logits = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL); "
+        "sys.argv = sys.argv[:1] + sys.argv[4:]; main()"
+    )
+    program = command(shapes, tmp_path / "killed")
+    done = subprocess.run([sys.executable, "-c", dying, *program], env=environment(), capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    resumed = load_checkpoint(run_small(shapes, tmp_path / "killed", resume=True))
+    assert resumed.info.metrics == whole.info.metrics
+    assert all(torch.equal(tensor, resumed.state_dict[name]) for name, tensor in whole.state_dict.items())
+
+
+def test_a_decoder_without_class_biases_is_not_adjusted(shapes: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    recipe = load_recipe("segmentation", [*SMALL, "epochs=1", "schedule.warmup_epochs=0"])
+    train(recipe, "espnetv2_seg_psp_s0_5", shapes, tmp_path / "run", hardware=Hardware(device="cpu"), say=said.append)
+    assert "logit_adjustment has no effect on espnetv2_seg_psp_s0_5, which ends without a bias for each class" in said
 
 
 def test_files_of_a_run(shapes: Path, tmp_path: Path) -> None:

@@ -16,9 +16,7 @@ from typing_extensions import override
 
 from espnetv2.data.dataset import LabelledData, SegmentationData
 from espnetv2.errors import kind_and_first_line
-from espnetv2.evaluation.evaluate import evaluate
 from espnetv2.factory import load_model
-from espnetv2.inference.predictor import Predictor
 from espnetv2.info import ModelInfo
 from espnetv2.metrics import Metrics
 from espnetv2.models.network import Network
@@ -223,22 +221,26 @@ class Keeper(pl.Callback):
             _plot_confusion(metrics, self._folder)
 
     def _adjust_logits(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        if not trainer.is_global_zero or not isinstance(self._train, SegmentationData) or not has_class_bias(module.model):
+        train, val, metric = self._train, self._val, module.recipe.metric
+        if not isinstance(train, SegmentationData) or not isinstance(val, SegmentationData) or not trainer.is_global_zero:
             return
         network = load_model(load_checkpoint(self._folder.best))
-        assert has_class_bias(network)
-
-        def on_image() -> None:
-            self._busy(trainer, "adjusting logits")
-
+        if not has_class_bias(network):
+            return
         device = str(module.device) if module.device.type == "cuda" else module.device.type
-        adjust_logits(network, self._train, device=device, seed=module.recipe.seed, on_image=on_image)
-        metrics = evaluate(Predictor(network, device=device), self._val, on_image)
+        metrics = adjust_logits(
+            network,
+            train,
+            val,
+            device=device,
+            seed=module.recipe.seed,
+            on_image=lambda: self._busy(trainer, "adjusting logits"),
+        )
         before, better = self._best_figure, self._is_best(metrics)
         if better:
             self._keep(network, metrics, module.recipe)
         if self._progress is not None and before is not None:
-            self._progress.adjusted(module.recipe.metric, before, metrics.summary()[module.recipe.metric], kept=better)
+            self._progress.adjusted(metric, before, metrics.summary()[metric], kept=better)
 
     def _busy(self, trainer: pl.Trainer, what: str) -> None:
         if self._progress is not None:
