@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from espnetv2.cores import usable_cores
 from espnetv2.data.dataset import Blob, LabelledData, SegmentationData
@@ -22,6 +22,9 @@ from espnetv2.metrics import ClassificationMetrics, Metrics, SegmentationMetrics
 from espnetv2.runtimes.runtime import is_exported
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from espnetv2.inference.predictor import Predictor
 
 OnImage = Callable[[], None]
@@ -141,12 +144,23 @@ def _job(options: PredictorOptions, kind: str, index: int, threads: int) -> Pred
     return replace(options, device=kind, threads=threads)
 
 
+def labelled_outputs(
+    predictor: Predictor, data: SegmentationData, indices: Sequence[int]
+) -> Iterator[tuple[npt.NDArray[np.uint8], Any]]:
+    """Mask (H, W) and network output of the images with these indices.
+
+    Raises:
+        UserError: a file cannot be decoded, or a mask has another size than its image.
+    """
+    outputs = predictor.outputs(_stream([data.pairs[index][0] for index in indices]))
+    for index, (_, picture, output) in zip(indices, outputs, strict=True):
+        yield data.mask(index, picture.size), output
+
+
 def _evaluate_part(predictor: Predictor, data: LabelledData, part: range, on_image: OnImage) -> Metrics:
     if isinstance(data, SegmentationData):
         pixels = SegmentationMetrics(data.labels.classes)
-        outputs = predictor.outputs(_stream([data.pairs[index][0] for index in part]))
-        for index, (_, picture, logits) in zip(part, outputs, strict=True):
-            labels = data.mask(index, picture.size)
+        for labels, logits in labelled_outputs(predictor, data, part):
             pixels.update(labels, predictor.class_map(logits, (labels.shape[0], labels.shape[1])))
             on_image()
         return pixels

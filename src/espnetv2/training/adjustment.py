@@ -7,18 +7,16 @@ classification: Menon et al., "Long-tail learning via logit adjustment", ICLR 20
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import TypeIs
 
 from espnetv2.data.dataset import SegmentationData, spread
+from espnetv2.evaluation.evaluate import labelled_outputs
 from espnetv2.inference.predictor import Predictor
-from espnetv2.inference.sources import Item, Stream
 from espnetv2.labels import IGNORE
 from espnetv2.metrics import SegmentationMetrics
 from espnetv2.models.network import Network
@@ -69,25 +67,15 @@ def adjust_logits(
     shifts = best_shifts(*_sample(predictor, train, seed, on_image))
     shifts = F.pad(shifts, (0, len(bias) - len(shifts))).to(bias)
     found = [SegmentationMetrics(val.labels.classes) for _ in PARTS]
-    for mask, output in _outputs(predictor, val, range(len(val)), on_image):
+    for mask, output in labelled_outputs(predictor, val, range(len(val))):
         for part, metrics in zip(PARTS, found, strict=True):
             shifted = output + (part * shifts).to(output)[:, None, None]
             metrics.update(mask, predictor.class_map(shifted, (mask.shape[0], mask.shape[1])))
+        on_image()
     best = max(range(len(PARTS)), key=lambda index: found[index].score())
     with torch.no_grad():
         bias += PARTS[best] * shifts
     return found[best]
-
-
-def _outputs(
-    predictor: Predictor, data: SegmentationData, chosen: Sequence[int], on_image: Callable[[], None]
-) -> Iterator[tuple[npt.NDArray[np.uint8], Tensor]]:
-    """Mask and logits of the chosen images."""
-    blobs = [data.pairs[index][0] for index in chosen]
-    outputs = predictor.outputs(Stream((Item(blob.name, blob.name, blob.picture) for blob in blobs), len(blobs), ()))
-    for index, (_, picture, output) in zip(chosen, outputs, strict=True):
-        yield data.mask(index, picture.size), output
-        on_image()
 
 
 def _sample(predictor: Predictor, data: SegmentationData, seed: int, on_image: Callable[[], None]) -> tuple[Tensor, Tensor]:
@@ -97,13 +85,14 @@ def _sample(predictor: Predictor, data: SegmentationData, seed: int, on_image: C
     pixels = max(1, min(PIXELS, MOST_LOGITS // (classes * len(chosen))))
     random = torch.Generator().manual_seed(seed)
     logits, labels = [torch.zeros(classes, 0)], [torch.zeros(0, dtype=torch.int64)]
-    for decoded, output in _outputs(predictor, data, chosen, on_image):
+    for decoded, output in labelled_outputs(predictor, data, chosen):
         mask = torch.from_numpy(decoded)
         known = (mask != IGNORE).nonzero()
         if len(known):
             taken = known[torch.randint(len(known), (pixels,), generator=random)]
             logits.append(logits_at(output[:classes], taken, mask.shape))
             labels.append(mask[taken[:, 0], taken[:, 1]].long())
+        on_image()
     return torch.cat(logits, 1), torch.cat(labels)
 
 
@@ -156,6 +145,6 @@ def _best_shift(logits: Tensor, labels: Tensor, shifts: Tensor, index: int) -> T
     claimed[index], hits[index] = moves.sum(0), moved(labels == index).sum(0)
     labelled = labels.bincount(minlength=classes).double()[:, None]
     iou = hits / (labelled + claimed - hits).clamp(min=1)
-    means = iou[labelled[:, 0] > 0].sum(0)
-    best, present = means.argmax(), (tried - shifts[index]).abs().argmin()
-    return tried[best] if means[best] > means[present] else shifts[index]
+    sums = iou[labelled[:, 0] > 0].sum(0)
+    best, present = sums.argmax(), (tried - shifts[index]).abs().argmin()
+    return tried[best] if sums[best] > sums[present] else shifts[index]
